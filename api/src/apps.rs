@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use berth_common::ids::{AppName, SecretName, Version};
+use berth_common::spec::StoredSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::specs::AppSpecView;
@@ -23,6 +24,9 @@ pub struct AppView {
     pub created_ms: u64,
     /// Its specification, without values that may be secrets.
     pub spec: AppSpecView,
+    /// What the process of its program has in memory now, in bytes, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_memory_bytes: Option<u64>,
 }
 
 /// The apps of an edge.
@@ -70,6 +74,10 @@ pub struct Deployed {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, required = true))]
     pub missing_secrets: Vec<SecretName>,
+    /// Secrets of stores that its program has in `env` and that are not set: until they are, `get()` of each fails.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required = true))]
+    pub missing_store_secrets: Vec<StoredSecret>,
     /// Set if the specification is that of the current version: then no version was made.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(required = true))]

@@ -77,9 +77,11 @@ pub struct CronList {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CronView {
     pub cron: String,
+    /// The object's class; empty where the app's program is called.
     pub class: String,
+    /// The object's name; empty where the app's program is called.
     pub object: String,
-    /// What it does: `request`, `start` or `hook`.
+    /// What it does: `request`, `start` or `hook`; `scheduled` calls the handler of that name of the app's program.
     pub action: String,
     /// When it was last due, in milliseconds since 1970; null if it never was.
     pub last_ms: Option<u64>,

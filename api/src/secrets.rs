@@ -1,9 +1,10 @@
-//! The secrets of apps. No response ever contains a value.
+//! The secrets of apps, and of stores that apps share. No response ever contains a value.
 
 use std::collections::BTreeSet;
 
-use berth_common::ids::{AppName, ClassName, SecretName};
+use berth_common::ids::{AppName, ClassName, SecretName, StoreName};
 use berth_common::image::Registry;
+use berth_common::spec::StoredSecret;
 use serde::{Deserialize, Serialize};
 
 /// A secret, without its value.
@@ -34,6 +35,51 @@ pub struct SecretList {
     pub secrets: Vec<SecretEntry>,
 }
 
+/// A secret of a store, without its value.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SharedSecret {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub name: SecretName,
+    /// When it was first set, in milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it was last set, in milliseconds since 1970.
+    pub updated_ms: u64,
+    /// How many times it was set.
+    pub version: u64,
+    /// Whether the edge can decrypt it with its current keys.
+    pub readable: bool,
+    /// The apps whose current versions use it.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub used_by: BTreeSet<AppName>,
+}
+
+/// The secrets of a store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SharedSecretList {
+    /// In alphabetical order.
+    pub secrets: Vec<SharedSecret>,
+}
+
+/// A store of secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SecretStore {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub name: StoreName,
+    /// How many secrets it has.
+    pub secrets: usize,
+}
+
+/// The stores that have secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct SecretStoreList {
+    /// In alphabetical order.
+    pub stores: Vec<SecretStore>,
+}
+
 /// A secret of an app.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = SecretPlace))]
@@ -54,6 +100,10 @@ pub struct Rotation {
     pub rotated: usize,
     /// The secrets that could not be decrypted, and are unchanged.
     pub unreadable: Vec<SecretOfApp>,
+    /// The secrets of stores that could not be decrypted, and are unchanged.
+    #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(required = true))]
+    pub unreadable_of_stores: Vec<StoredSecret>,
     /// The registries whose passwords could not be decrypted, and are unchanged.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>, required = true))]

@@ -10,7 +10,7 @@ use berth_common::ids::{AppName, CallbackName, ClassName, SecretName, VariableNa
 use berth_common::spec::{
     Action, AppLimits, AppSpec, AssetsSpec, BeforeAssets, Capability, ClassSpec, CronSpec, HooksSpec,
     ImageRef, LogSpec, Program, ProgramLimits, ProgramModule, ProgramRoute, ProgramVar, Recipe,
-    RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates,
+    RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates, StoredSecret,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -98,6 +98,9 @@ pub struct ProgramView {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
     pub secrets: BTreeMap<VariableName, SecretName>,
+    /// The names of secrets of stores, by the names that they have in `env`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub store_secrets: BTreeMap<String, StoredSecret>,
     /// The name in `env` of the app's static files.
     #[serde(default)]
     pub assets_binding: Option<String>,
@@ -282,6 +285,7 @@ impl From<&Program> for ProgramView {
             durable_objects,
             vars,
             secrets,
+            store_secrets,
             assets_binding,
             before_assets,
             routes,
@@ -303,6 +307,7 @@ impl From<&Program> for ProgramView {
             durable_objects,
             vars: vars.into_iter().map(var).collect(),
             secrets,
+            store_secrets,
             assets_binding,
             before_assets,
             routes,

@@ -31,12 +31,13 @@ pub(crate) use self::images::{Build, Images, OneImage, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::ports::Ports;
 pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
-pub(crate) use self::secret::{KeyPlace, OfApp, OneSecret, Secret};
+pub(crate) use self::secret::{HeldBy, KeyPlace, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
 
 pub(crate) use self::wrangler::{
-    OfWorker, Place, Rest, Wrangler, WranglerCommand, WranglerContainers, WranglerDeploy, WranglerDev,
-    WranglerImages, WranglerSecret, WranglerTypes, identifier,
+    OfWorker, Place, Rest, StoreRest, Wrangler, WranglerCommand, WranglerContainers, WranglerDeploy,
+    WranglerDev, WranglerImages, WranglerSecret, WranglerSecretsStore, WranglerStored, WranglerStores,
+    WranglerTypes, identifier,
 };
 
 const EXIT_CODES: &str = "\
@@ -228,10 +229,22 @@ pub(crate) struct TermArgs {
     pub(crate) expect: Option<Version>,
 }
 
+/// Arguments of `berth apps info`.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct AppInfo {
+    #[command(flatten)]
+    pub(crate) app: OneApp,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Apps {
     /// List the apps with their current versions
     List(Show),
+    /// Show an app: its version, its classes, and its program with what that has in memory
+    Info(AppInfo),
     /// End an app: nothing is routed to it any more, its containers are stopped, its versions are lost
     ///
     /// Asks first. Its schedules, and events that were not delivered yet, go with it. Its secrets, and its objects with their

@@ -12,7 +12,7 @@ use berth_api::client::ClientError;
 use berth_api::images::{Holder, HolderList, HolderState};
 use berth_common::ids::Version;
 use berth_common::image::Digest;
-use berth_common::spec::AppSpec;
+use berth_common::spec::{AppSpec, StoredSecret};
 
 use crate::admin::Admin;
 use crate::progress::{Transfer, Transfers};
@@ -115,6 +115,12 @@ impl Deployed {
             crate::output::note!(
                 "warning: {app} has no secret {name}, and containers that need it do not start: `berth secret put {name} --app \
                  {app}` puts it"
+            );
+        }
+        for StoredSecret { store, name } in &self.0.missing_store_secrets {
+            crate::output::note!(
+                "warning: the store {store} has no secret {name}, and get() of it fails in the program of {app}: `berth secret put \
+                 {name} --store {store}` puts it"
             );
         }
     }

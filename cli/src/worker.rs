@@ -16,11 +16,11 @@ use berth_common::image::Digest;
 use berth_common::manifest::Position;
 use berth_common::spec::{
     AppSpec, AssetsSpec, BeforeAssets, HostPattern, ImportTarget, NotFound, Program, ProgramLimits,
-    ProgramModule, ProgramRoute, ProgramVar,
+    ProgramModule, ProgramRoute, ProgramVar, StoredSecret,
 };
 use berth_project::{
     Config, ExportedClass, HtmlHandling, Lineage, Mode, NotFoundHandling, Problem, Project, Refused,
-    RunWorkerFirst, Target, Var,
+    RunWorkerFirst, StoreSecret, Target, Var,
 };
 
 use crate::admin::Admin;
@@ -227,9 +227,6 @@ impl Worker {
         if let Err(what) = lineages(&config.lineage) {
             found.push((None, what));
         }
-        if let Some(secret) = config.store_secrets.first() {
-            found.push((None, format!("secrets_store_secrets: {}: secrets of stores", secret.binding)));
-        }
         if let Some(assets) = &config.assets {
             if assets.html_handling != HtmlHandling::AutoTrailingSlash {
                 let what = "assets.html_handling: another than \"auto-trailing-slash\"";
@@ -326,6 +323,7 @@ fn program(config: &Config, read: &berth_project::Program, content: &mut Content
             .collect(),
         vars: config.vars.iter().map(|(name, value)| (name.clone(), var(value))).collect(),
         secrets: secrets.collect::<Result<_>>()?,
+        store_secrets: config.store_secrets.iter().map(stored).collect(),
         assets_binding: config.assets.as_ref().and_then(|assets| assets.binding.clone()),
         before_assets: first.unwrap_or_default(),
         routes: config
@@ -353,11 +351,17 @@ fn bind(program: &mut Program, secrets: impl Iterator<Item = SecretName>) {
         let taken = program.vars.contains_key(name)
             || program.durable_objects.contains_key(name)
             || program.assets_binding.as_deref() == Some(name)
+            || program.store_secrets.contains_key(name)
             || program.secrets.keys().any(|variable| variable.as_str() == name);
         if !taken && let Ok(variable) = name.parse::<VariableName>() {
             program.secrets.insert(variable, secret);
         }
     }
+}
+
+fn stored(secret: &StoreSecret) -> (String, StoredSecret) {
+    let StoreSecret { binding, store, secret: name } = secret;
+    (binding.clone(), StoredSecret { store: store.clone(), name: name.clone() })
 }
 
 fn target(target: &Target) -> ImportTarget {

@@ -112,7 +112,7 @@ fn answer(kept: &mut Kept, method: &str, path: &str, body: Vec<u8>) -> Option<Va
     kept.app = Some(body);
     Some(
         json!({"app": app, "version": 1, "created_ms": 1, "current": true, "classes": 0, "routes": 0, "ended": 0,
-        "missing_secrets": [], "unchanged": unchanged, "unplaceable": []}),
+        "missing_secrets": [], "missing_store_secrets": [], "unchanged": unchanged, "unplaceable": []}),
     )
 }
 

@@ -139,7 +139,11 @@ name!(
     ObjectName, check_object_name
 );
 name!(
-    /// A secret of an app.
+    /// A store of secrets that apps share.
+    StoreName, check_label
+);
+name!(
+    /// A secret of an app or of a store.
     SecretName, check_variable
 );
 name!(

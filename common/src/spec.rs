@@ -25,7 +25,7 @@ pub use path::{PathPattern, PatternError};
 pub use program::{
     BeforeAssets, ImportTarget, MAX_FLAGS, MAX_IMPORTS, MAX_MODULE_NAME_BYTES, MAX_MODULES,
     MAX_PROGRAM_NAMES, MAX_PROGRAM_ROUTES, MAX_VARS, Program, ProgramLimits, ProgramModule, ProgramRoute,
-    ProgramVar,
+    ProgramVar, StoredSecret,
 };
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 pub use start_rate::{RATE, Rate, StartRates};
@@ -37,8 +37,10 @@ pub use trigger::{
 /// Most bytes that the names and values of an instance's environment may take together: they travel in one frame.
 pub const MAX_ENV_BYTES: usize = 256 * 1024;
 
-/// Most secrets of an app, and of one class.
+/// Most secrets of an app, of one class, and of one store that apps share.
 pub const MAX_SECRETS: usize = 256;
+/// Most stores of secrets that apps share: all are listed on one page.
+pub const MAX_SECRET_STORES: usize = 64;
 /// Longest value of a secret, in bytes: half of what Linux allows for one variable (`MAX_ARG_STRLEN`).
 pub const MAX_SECRET_BYTES: usize = 64 * 1024;
 

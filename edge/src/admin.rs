@@ -25,6 +25,7 @@ mod read;
 mod registries;
 mod schedules;
 mod secrets;
+mod stores;
 mod tokens;
 mod transfers;
 mod usage;
@@ -153,6 +154,8 @@ fn router() -> Router {
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
         .routes(routes!(secrets::list))
+        .routes(routes!(stores::stores))
+        .routes(routes!(stores::list_shared))
         .routes(routes!(registries::list))
         .routes(routes!(events::watch))
         .routes(routes!(schedules::crons))
@@ -197,6 +200,7 @@ fn router() -> Router {
         .merge(value);
     let secrets = Router::new()
         .routes(routes!(secrets::put, secrets::delete))
+        .routes(routes!(stores::put_shared, stores::delete_shared))
         .layer(DefaultBodyLimit::max(secrets::MAX_BODY_BYTES));
     let admin = Router::new()
         .routes(routes!(secrets::rotate, secrets::try_rotation))

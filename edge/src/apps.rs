@@ -203,6 +203,11 @@ impl Apps {
         self.histories().get(app).cloned()
     }
 
+    /// What the process of an app's program has in memory now, in bytes, if there is one.
+    pub(crate) fn memory_of_program(&self, app: &AppName) -> Option<u64> {
+        self.programs.memory_bytes(app)
+    }
+
     /// A class of the current version.
     pub(crate) fn class(&self, app: &AppName, class: &ClassName) -> Option<ClassSpec> {
         self.get(app)?.routed().classes.remove(class)

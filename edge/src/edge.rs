@@ -396,6 +396,7 @@ fn watch(
     MonitorView {
         connections,
         registry: Arc::clone(registry),
+        programs: Arc::clone(&shared.programs),
         metrics: Arc::clone(&shared.metrics),
         nodes: Arc::clone(&shared.nodes),
         mailboxes: mailboxes.to_vec(),

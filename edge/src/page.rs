@@ -14,6 +14,7 @@ use berth_store::Vitals;
 
 use crate::metrics::Metrics;
 use crate::nodes::Nodes;
+use crate::programs::Programs;
 use crate::shard::heartbeats::Heartbeats;
 use crate::shard::objects::Mailbox;
 
@@ -39,6 +40,7 @@ pub(crate) struct MonitorView {
     pub(crate) mailboxes: Vec<Mailbox>,
     pub(crate) store: Arc<Vitals>,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) programs: Arc<Programs>,
     pub(crate) heartbeats: Arc<Heartbeats>,
     /// The connections of each listener.
     pub(crate) connections: Vec<Arc<Connections>>,
@@ -64,6 +66,7 @@ impl Watched for MonitorView {
         self.nodes(&mut page);
         self.store(&mut page);
         self.images(&mut page);
+        self.programs.add_to(&mut page);
         self.process.add_to(&mut page);
         page
     }

@@ -148,12 +148,12 @@ mod tests {
         assert_eq!(prepared.changed().await.stocks.len(), 1);
         for value in ["first-value", "second-value"] {
             let secret = Secret::new(value.to_owned());
-            secrets.put("a".parse().unwrap(), "S".parse().unwrap(), secret).await.unwrap();
+            secrets.put("a".parse::<AppName>().unwrap(), "S".parse().unwrap(), secret).await.unwrap();
             let stocks = prepared.changed().await.stocks;
             assert_eq!((stocks.len(), stocks[0].recipe.env["KEY"].as_str()), (2, value));
             assert!(!format!("{stocks:?}{prepared:?}", prepared = prepared.wanted.borrow()).contains(value));
         }
-        secrets.delete("a".parse().unwrap(), "S".parse().unwrap()).await.unwrap();
+        secrets.delete("a".parse::<AppName>().unwrap(), "S".parse().unwrap()).await.unwrap();
         assert_eq!(prepared.changed().await.stocks.len(), 1);
     }
 }

@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn read<T: Direction + PartialEq + std::fmt::Debug>(bytes: &[u8], step: usize) {
-    let mut inbound = Inbound::default();
+    let mut inbound = Inbound::<T>::default();
     for piece in bytes.chunks(step) {
         inbound.extend(piece);
         loop {
@@ -30,7 +30,7 @@ fn read<T: Direction + PartialEq + std::fmt::Debug>(bytes: &[u8], step: usize) {
 fn survives<T: Direction + PartialEq + std::fmt::Debug>(message: &T) {
     let mut frame = Vec::new();
     encode(message, &mut frame).expect("what was read can be written");
-    let mut inbound = Inbound::default();
+    let mut inbound = Inbound::<T>::default();
     inbound.extend(&frame);
     assert_eq!(inbound.next_message().expect("it is a message").as_ref(), Some(message));
 }

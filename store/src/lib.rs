@@ -31,8 +31,8 @@ pub use self::copy::{Contents, export, import, try_import, verify};
 pub use self::outbox::Outbox;
 pub use self::records::{
     AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
-    NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretRecord, StateChange, StateHead,
-    StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What,
+    NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretHolder, SecretRecord, StateChange,
+    StateHead, StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What,
 };
 pub use self::schedules::{CronKey, DueEntry, DuePage, Schedules};
 pub use self::sled::SledStore;
@@ -76,8 +76,8 @@ pub enum Write {
     Secret(SecretRecord),
     /// Removes a secret.
     RemoveSecret {
-        /// The app.
-        app: AppName,
+        /// The app or the store.
+        holder: SecretHolder,
         /// The name of the secret.
         name: SecretName,
     },
@@ -161,9 +161,12 @@ pub trait Store: Outbox + Schedules + Catalogue + States + Send + Sync {
         limit: usize,
     ) -> Result<Vec<(String, usize)>, StoreError>;
     /// A secret, still encrypted.
-    fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError>;
-    /// The names of an app's secrets, or of all apps', in order.
-    fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError>;
+    fn secret(&self, holder: &SecretHolder, name: &SecretName) -> Result<Option<SecretRecord>, StoreError>;
+    /// The names of the secrets of an app or a store, or of all, in order, apps first.
+    fn secret_names(
+        &self,
+        holder: Option<&SecretHolder>,
+    ) -> Result<Vec<(SecretHolder, SecretName)>, StoreError>;
     /// The login for a registry, if there is one.
     fn registry(&self, registry: &Registry) -> Result<Option<RegistryRecord>, StoreError>;
     /// The logins for all registries, in the order of their names.

@@ -27,7 +27,7 @@ use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
 use serde::Deserialize;
 
-use self::change::{kv_key, secret_key};
+use self::change::{kv_key, secret_key, secret_table};
 use self::fault::{cannot_open, damaged};
 use self::journal::Journal;
 use self::tables::Trees;
@@ -41,7 +41,7 @@ use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
 use crate::TokenRecord;
 use crate::UsageKey;
-use crate::{LastVersion, RegistryRecord, SecretRecord};
+use crate::{LastVersion, RegistryRecord, SecretHolder, SecretRecord};
 
 /// Most writes that wait; with a full queue, the caller of a write waits.
 const QUEUE: usize = 4096;
@@ -346,19 +346,19 @@ impl Store for SledStore {
         self.trees.read_all(Table::Usage, last_piece.as_deref(), limit)
     }
 
-    fn secret(&self, app: &AppName, name: &SecretName) -> Result<Option<SecretRecord>, StoreError> {
-        self.trees.read(Table::Secrets, &secret_key(app, name.as_str()))
+    fn secret(&self, holder: &SecretHolder, name: &SecretName) -> Result<Option<SecretRecord>, StoreError> {
+        self.trees.read(secret_table(holder), &secret_key(holder, name.as_str()))
     }
 
-    fn secret_names(&self, app: Option<&AppName>) -> Result<Vec<(AppName, SecretName)>, StoreError> {
-        let begin = app.map(|app| secret_key(app, "")).unwrap_or_default();
-        let mut names = Vec::new();
-        for piece in self.trees.get(Table::Secrets).scan_prefix(begin).keys() {
-            let piece = piece.map_err(failed)?;
-            if let Some(key) = value::first_piece_of(&piece) {
-                names.push(secret_names_of(key)?);
-            }
+    fn secret_names(
+        &self,
+        holder: Option<&SecretHolder>,
+    ) -> Result<Vec<(SecretHolder, SecretName)>, StoreError> {
+        if let Some(holder) = holder {
+            return self.names_in(secret_table(holder), &secret_key(holder, ""));
         }
+        let mut names = self.names_in(Table::Secrets, &[])?;
+        names.extend(self.names_in(Table::StoreSecrets, &[])?);
         Ok(names)
     }
 
@@ -380,13 +380,32 @@ impl Store for SledStore {
     }
 }
 
+impl SledStore {
+    /// The names of the secrets of a table whose keys begin like this.
+    fn names_in(&self, table: Table, begin: &[u8]) -> Result<Vec<(SecretHolder, SecretName)>, StoreError> {
+        let mut names = Vec::new();
+        for piece in self.trees.get(table).scan_prefix(begin).keys() {
+            let piece = piece.map_err(failed)?;
+            if let Some(key) = value::first_piece_of(&piece) {
+                names.push(secret_names_of(table, key)?);
+            }
+        }
+        Ok(names)
+    }
+}
+
 /// The inverse of `secret_key`.
-fn secret_names_of(key: &[u8]) -> Result<(AppName, SecretName), StoreError> {
+fn secret_names_of(table: Table, key: &[u8]) -> Result<(SecretHolder, SecretName), StoreError> {
     let text = String::from_utf8_lossy(key);
-    let names = text.split_once('\0').and_then(|(app, name)| Some((app.parse().ok()?, name.parse().ok()?)));
+    let holder = |name: &str| {
+        let store = table == Table::StoreSecrets;
+        if store { name.parse().map(SecretHolder::Store) } else { name.parse().map(SecretHolder::App) }
+    };
+    let names =
+        text.split_once('\0').and_then(|(first, name)| Some((holder(first).ok()?, name.parse().ok()?)));
     names.ok_or_else(|| StoreError::Damaged {
         what: format!("key of a secret, {text:?}"),
-        reason: "it names no app and secret".to_owned(),
+        reason: "it names no app or store and no secret".to_owned(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use berth_common::ids::{AppName, SecretName, VariableName};
+use berth_common::ids::{AppName, SecretName, StoreName, VariableName};
 use clap::{Args as ClapArgs, Subcommand};
 
 use super::{AdminArgs, AnyApp, EXIT_CODES, Show};
@@ -15,7 +15,8 @@ pub(crate) enum Secret {
     /// is left out. It is UTF-8 of 1 byte to 64 KiB without zero bytes. It is never an argument, which other users could see.
     ///
     /// Classes name the secrets that their containers get (`secrets` in berth.toml). Containers that run keep what they were
-    /// started with; the next ones get the new value.
+    /// started with; the next ones get the new value. Secrets of a store (`--store`) are for the programs of all apps whose
+    /// `secrets_store_secrets` name them.
     #[command(after_help = EXIT_CODES)]
     Put {
         #[command(flatten)]
@@ -27,14 +28,20 @@ pub(crate) enum Secret {
         #[arg(long)]
         allow_empty: bool,
     },
-    /// List an app's secrets, without what they are
+    /// List the secrets of an app or a store, without what they are
     #[command(after_help = EXIT_CODES)]
     List {
         #[command(flatten)]
         app: AnyApp,
+        /// Those of this store
+        #[arg(long, conflicts_with_all = ["app", "named_app"])]
+        store: Option<StoreName>,
         #[command(flatten)]
         show: Show,
     },
+    /// List the stores of secrets that apps share: those that have some
+    #[command(after_help = EXIT_CODES)]
+    Stores(Show),
     /// Delete a secret; containers that need it are not started any more
     #[command(after_help = EXIT_CODES)]
     Delete {
@@ -66,12 +73,15 @@ pub(crate) enum Secret {
     },
 }
 
-/// Which app.
+/// Which app, or which store.
 #[derive(Debug, ClapArgs)]
-pub(crate) struct OfApp {
+pub(crate) struct HeldBy {
     /// The app [default: the one of ./berth.toml, or of the wrangler configuration here]
     #[arg(long)]
     pub(crate) app: Option<AppName>,
+    /// A store of secrets that apps share. It is there as long as it has one
+    #[arg(long, conflicts_with = "app")]
+    pub(crate) store: Option<StoreName>,
 }
 
 /// Which secret.
@@ -80,7 +90,7 @@ pub(crate) struct OneSecret {
     /// Its name: ASCII letters, digits and `_`, as of an environment variable
     pub(crate) name: SecretName,
     #[command(flatten)]
-    pub(crate) app: OfApp,
+    pub(crate) of: HeldBy,
     #[command(flatten)]
     pub(crate) admin: AdminArgs,
 }

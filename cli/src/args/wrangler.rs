@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use berth_common::ids::{AppName, SecretName};
+use berth_common::ids::{AppName, SecretName, StoreName};
 use berth_common::image::Named;
 use clap::{Arg, ArgAction, ArgMatches, Args as ClapArgs, Command, FromArgMatches, Subcommand};
 
@@ -52,6 +52,9 @@ pub(crate) enum WranglerCommand {
     /// Keep secrets for the project's app
     #[command(subcommand)]
     Secret(WranglerSecret),
+    /// Keep secrets that apps share
+    #[command(subcommand)]
+    SecretsStore(WranglerSecretsStore),
     /// Show and steer containers and images
     #[command(subcommand)]
     Containers(WranglerContainers),
@@ -149,6 +152,110 @@ pub(crate) enum WranglerSecret {
         #[command(flatten)]
         of: OfWorker,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WranglerSecretsStore {
+    /// The stores
+    #[command(subcommand)]
+    Store(WranglerStores),
+    /// The secrets of a store
+    #[command(subcommand)]
+    Secret(WranglerStored),
+    /// Anything else, which is refused by name
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WranglerStores {
+    /// List them
+    #[command(after_help = EXIT_CODES)]
+    List {
+        #[command(flatten)]
+        rest: StoreRest,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Anything else, which is refused by name
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WranglerStored {
+    /// Put a secret, which is read from standard input
+    #[command(after_help = EXIT_CODES)]
+    Create {
+        /// The store
+        store: StoreName,
+        /// Its name
+        #[arg(long)]
+        name: SecretName,
+        #[command(flatten)]
+        rest: StoreRest,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// List the secrets, without what they are
+    #[command(after_help = EXIT_CODES)]
+    List {
+        /// The store
+        store: StoreName,
+        #[command(flatten)]
+        rest: StoreRest,
+        #[command(flatten)]
+        show: Show,
+    },
+    /// Delete a secret
+    #[command(after_help = EXIT_CODES)]
+    Delete {
+        /// The store
+        store: StoreName,
+        /// The secret, by its name
+        #[arg(long, value_name = "NAME")]
+        secret_id: SecretName,
+        #[command(flatten)]
+        rest: StoreRest,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Anything else, which is refused by name
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// wrangler's other options for stores: they change nothing here, but for one that is refused.
+#[derive(Debug)]
+pub(crate) struct StoreRest {
+    /// Whether a value was given where other users could see it. It is not kept.
+    pub(crate) has_value: bool,
+}
+
+/// Those with a value that change nothing.
+const QUIET_OF_STORES: [&str; 4] = ["scopes", "comment", "page", "per-page"];
+
+impl ClapArgs for StoreRest {
+    fn augment_args(command: Command) -> Command {
+        let option = |name: &'static str| Arg::new(name).long(name).hide(true).action(ArgAction::Append);
+        let remote = Arg::new("remote").long("remote").hide(true).action(ArgAction::SetTrue);
+        command.args(QUIET_OF_STORES.map(option)).arg(option("value")).arg(remote)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for StoreRest {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self { has_value: matches.contains_id("value") })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// Which app's secret.
@@ -412,6 +519,14 @@ mod tests {
         };
         let refused: Vec<&str> = deploy.rest.refused.iter().map(|(name, _)| *name).collect();
         assert_eq!(refused, ["outdir", "routes"]);
+        let create =
+            "secrets-store secret create shop --name KEY --scopes workers --comment x --remote --value y";
+        assert!(matches!(
+            parse(&create.split(' ').collect::<Vec<_>>()).unwrap().command,
+            Some(WranglerCommand::SecretsStore(WranglerSecretsStore::Secret(WranglerStored::Create {
+                store, name, rest: StoreRest { has_value: true }, ..
+            }))) if store.as_str() == "shop" && name.as_str() == "KEY"
+        ));
         for unknown in [&["dev", "--no-such"][..], &["deploy", "--port", "1"], &["--no-such"]] {
             assert!(parse(unknown).is_err(), "{unknown:?}");
         }

@@ -138,11 +138,12 @@ pub(crate) async fn crons(args: &Crons) -> Result<()> {
     }
     let list: CronList = serde_json::from_value(answer)?;
     let now = SystemTime::now();
+    let or_none = |name: &str| if name.is_empty() { "-".to_owned() } else { name.to_owned() };
     let row = |cron: &CronView| {
         vec![
             cron.cron.clone(),
-            cron.class.clone(),
-            cron.object.clone(),
+            or_none(&cron.class),
+            or_none(&cron.object),
             cron.action.clone(),
             cron.last_ms.map_or_else(|| "never".to_owned(), |ms| output::ago(ms, now)),
             cron.next_ms.map_or_else(|| "never".to_owned(), |ms| output::until(ms, now)),

@@ -108,6 +108,24 @@ fn what_edges_do_not_run_is_refused_by_name_and_line() {
 }
 
 #[test]
+fn secrets_of_stores_are_bound_by_store_and_name() {
+    let stored =
+        r#""secrets_store_secrets": [{"binding": "STORED", "store_id": "0a1b", "secret_name": "API_KEY"}]"#;
+    let directory = write(&with(stored), "export default { fetch() {} };");
+    let read = read(directory.path()).project;
+    let mut made = program(&read.config, read.program.as_ref().unwrap(), &mut Content::default()).unwrap();
+    bind(&mut made, std::iter::once("STORED".parse().unwrap()));
+    assert!(made.secrets.is_empty(), "the name is taken");
+    let StoredSecret { store, name } = &made.store_secrets["STORED"];
+    assert_eq!((store.as_str(), name.as_str()), ("0a1b", "API_KEY"));
+    assert_eq!(made.faults(), []);
+    for (key, bad) in [("0a1b", "a/b"), ("API_KEY", "API-KEY"), ("STORED", "GREETING")] {
+        let text = refused(write(&with(&stored.replace(key, bad)), ENTRY).path());
+        assert!(text.contains("wrangler.jsonc:6:") && text.contains("secrets_store_secrets"), "{text}");
+    }
+}
+
+#[test]
 fn an_app_of_berths_own_is_none() {
     let directory = write(CONFIG, ENTRY);
     fs::write(directory.path().join(MANIFEST), "[[containers]]\nclass_name = \"A\"\nprepared = 2\n").unwrap();

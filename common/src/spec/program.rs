@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::route::HostPattern;
 use crate::cron::Cron;
-use crate::ids::{ClassName, SecretName, VariableName};
+use crate::ids::{ClassName, SecretName, StoreName, VariableName};
 use crate::image::Digest;
 
 /// Most modules of a program: as many as a compiler of projects takes.
@@ -67,6 +67,9 @@ pub struct Program {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = BTreeMap<String, String>))]
     pub secrets: BTreeMap<VariableName, SecretName>,
+    /// Secrets of stores in `env`, as objects with `get()`, by the names that they have there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub store_secrets: BTreeMap<String, StoredSecret>,
     /// The name in `env` of the app's static files, if it has one.
     #[serde(default)]
     pub assets_binding: Option<String>,
@@ -84,6 +87,19 @@ pub struct Program {
     /// What one event may use.
     #[serde(default)]
     pub limits: ProgramLimits,
+}
+
+/// A secret of a store that apps share.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredSecret {
+    /// The store.
+    #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 63, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub store: StoreName,
+    /// Its name there.
+    #[cfg_attr(feature = "schema", schema(value_type = String, max_length = 128, pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: SecretName,
 }
 
 /// One module of a program.
@@ -233,11 +249,10 @@ impl Program {
         let named = self.handlers.len().max(self.classes.len());
         check(named <= MAX_PROGRAM_NAMES, "classes", format!("at most {MAX_PROGRAM_NAMES} are allowed"));
         check(self.vars.len() <= MAX_VARS, "vars", format!("at most {MAX_VARS} are allowed"));
-        check(
-            self.secrets.len() <= super::MAX_SECRETS,
-            "secrets",
-            format!("at most {} are allowed", super::MAX_SECRETS),
-        );
+        for (count, field) in [(self.secrets.len(), "secrets"), (self.store_secrets.len(), "store_secrets")] {
+            let most = super::MAX_SECRETS;
+            check(count <= most, field, format!("at most {most} are allowed"));
+        }
         check(
             self.crons.len() <= super::MAX_CRONS,
             "crons",
@@ -310,6 +325,7 @@ impl Program {
         let mut names: Vec<&str> = self.vars.keys().map(String::as_str).chain(secrets).collect();
         names.extend(self.assets_binding.as_deref());
         names.extend(self.durable_objects.keys().map(String::as_str));
+        names.extend(self.store_secrets.keys().map(String::as_str));
         names.sort_unstable();
         names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
     }

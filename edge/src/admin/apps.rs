@@ -22,16 +22,22 @@ use crate::apps::{Deployment, versions};
 type Tagged<T> = Result<([(HeaderName, String); 1], Json<T>), Problem>;
 
 /// The representation of an app.
-fn view(history: &AppHistory) -> AppView {
+fn view(history: &AppHistory, program_memory_bytes: Option<u64>) -> AppView {
     let current = history.current();
     let (version, created_ms) = (current.version, current.created_ms);
-    AppView { name: current.spec.name.clone(), version, created_ms, spec: (&current.spec).into() }
+    let name = current.spec.name.clone();
+    AppView { name, version, created_ms, spec: (&current.spec).into(), program_memory_bytes }
+}
+
+/// The same with what its program takes up now.
+fn shown(admin: &Admin, history: &AppHistory) -> AppView {
+    view(history, admin.apps.memory_of_program(&history.current().spec.name))
 }
 
 /// Lists the apps that are deployed.
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses((status = 200, body = AppList), Denied))]
 pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
-    Json(AppList { apps: admin.apps.all().iter().map(|app| view(app)).collect() })
+    Json(AppList { apps: admin.apps.all().iter().map(|app| shown(&admin, app)).collect() })
 }
 
 /// Shows one app. The `ETag` is its current version, for conditional changes.
@@ -40,7 +46,7 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<AppList> {
         (status = 400, body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(app): Path<String>) -> Tagged<AppView> {
     let history = admin.history(&app)?;
-    Ok((read::etag(history.current().version), Json(view(&history))))
+    Ok((read::etag(history.current().version), Json(shown(&admin, &history))))
 }
 
 /// Lists the kept versions of an app, the newest first.
@@ -170,9 +176,14 @@ impl Admin {
         let of_program = of_program.flat_map(|program| program.secrets.values().cloned());
         let named = classes.flat_map(ClassSpec::secret_names).chain(of_program);
         let missing_secrets = self.secrets.missing(&app, named)?;
+        let programs = history.iter().filter_map(|history| history.current().spec.program.as_ref());
+        let of_stores = programs.flat_map(|program| program.store_secrets.values());
+        let missing_store_secrets = self.secrets.missing_of_stores(of_stores)?;
         let tag = read::etag(version.version);
         let (unchanged, unplaceable) = (false, Vec::new());
-        Ok((tag, Json(Deployed { app, version, ended, missing_secrets, unchanged, unplaceable })))
+        let deployed =
+            Deployed { app, version, ended, missing_secrets, missing_store_secrets, unchanged, unplaceable };
+        Ok((tag, Json(deployed)))
     }
 
     /// Stops the containers of an app that are of another version.
@@ -235,7 +246,7 @@ mod tests {
             "vars": {"OF_PROGRAM": {"text": "very secret"}, "JSON": {"json": "very secret"}}}"#;
         spec.program = Some(serde_json::from_str(program).unwrap());
         let whole = serde_json::to_value(&spec).unwrap();
-        let shown = serde_json::to_value(view(&AppHistory::begin(spec, 1))).unwrap();
+        let shown = serde_json::to_value(view(&AppHistory::begin(spec, 1), None)).unwrap();
         let text = shown.to_string();
         assert!(
             ["OF_CLASS", "OF_CALLBACK", "OF_CRON", "OF_PROGRAM", "/run"]

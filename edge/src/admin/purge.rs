@@ -13,7 +13,7 @@ use axum::http::StatusCode;
 use berth_api::apps::{Purge, Purged};
 use berth_common::ids::{AppName, ObjectId, Version};
 use berth_engine::{Record, RecordState};
-use berth_store::{KvChange, Store, StoreError, Write, commit};
+use berth_store::{KvChange, SecretHolder, Store, StoreError, Write, commit};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Problem, Wrong};
@@ -42,7 +42,7 @@ pub(super) async fn purge(
         // Those that a deletion which was cut off has not stopped.
         admin.end_others(&app, Version::default()).await?;
     }
-    for (_, name) in admin.store.secret_names(Some(&app))? {
+    for (_, name) in admin.store.secret_names(Some(&SecretHolder::from(&app)))? {
         purged.secrets += 1;
         if !dry_run {
             let _removed = admin.removed(&app).await?;

@@ -1,5 +1,6 @@
 //! Alarms, schedules and crons of objects. Changes are durable when they are answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +10,15 @@ use axum::http::StatusCode;
 use berth_api::lists::{Listing, Paged};
 use berth_api::schedules::{CronList, CronView, ObjectNames, Order, SchedulePage, ScheduleView};
 use berth_common::clock::wall_ms;
+use berth_common::cron::Cron;
 use berth_common::ids::{AppName, CallbackName, ObjectId, ObjectKey, ScheduleId};
-use berth_common::spec::Action;
-use berth_store::{self as store, Schedule, What, Write};
+use berth_common::spec::{Action, AppSpec};
+use berth_store::{self as store, CronKey, Schedule, What, Write};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{Body, Parameters, invalid, name, object_id};
-use crate::scheduler::crons::key_of;
+use crate::scheduler::crons::{key_of, key_of_programs};
 
 /// Most schedules of one object.
 const MAX_SCHEDULES: usize = 1_000;
@@ -137,25 +139,37 @@ pub(super) async fn crons(
     let Some(history) = admin.apps.get(&app) else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no such app", format!("there is no app `{app}`")));
     };
-    let (marks, now_ms) = (admin.store.cron_marks()?, wall_ms());
-    let current = history.current();
-    let crons = current.spec.crons.iter().map(|cron| CronView {
-        cron: cron.cron.as_str().to_owned(),
-        class: cron.class.to_string(),
-        object: cron.object.to_string(),
-        action: match cron.action {
-            Action::Request(_) => "request".to_owned(),
-            Action::Start { .. } => "start".to_owned(),
-            Action::Hook => "hook".to_owned(),
-        },
+    let marks = admin.store.cron_marks()?;
+    Ok(Json(CronList { crons: cron_views(&history.current().spec, &marks, wall_ms()) }))
+}
+
+/// The crons of an app: those that are for objects, then its program's.
+fn cron_views(app: &AppSpec, marks: &BTreeMap<CronKey, u64>, now_ms: u64) -> Vec<CronView> {
+    let view = |cron: &Cron, key: CronKey, class: String, object: String, action: &str| CronView {
+        cron: cron.as_str().to_owned(),
+        class,
+        object,
+        action: action.to_owned(),
         // The mark of a cron that was never due is the time of its deployment.
-        last_ms: marks
-            .get(&key_of(&current.spec, cron))
-            .copied()
-            .filter(|ms| cron.cron.last(*ms) == Some(*ms)),
-        next_ms: cron.cron.after(now_ms),
+        last_ms: marks.get(&key).copied().filter(|ms| cron.last(*ms) == Some(*ms)),
+        next_ms: cron.after(now_ms),
+    };
+    let of_objects = app.crons.iter().map(|cron| {
+        let (class, object) = (cron.class.to_string(), cron.object.to_string());
+        view(&cron.cron, key_of(app, cron), class, object, action_name(&cron.action))
     });
-    Ok(Json(CronList { crons: crons.collect() }))
+    let of_program = app.program.iter().flat_map(|program| &program.crons);
+    let of_program = of_program
+        .map(|cron| view(cron, key_of_programs(app, cron), String::new(), String::new(), "scheduled"));
+    of_objects.chain(of_program).collect()
+}
+
+fn action_name(action: &Action) -> &'static str {
+    match action {
+        Action::Request(_) => "request",
+        Action::Start { .. } => "start",
+        Action::Hook => "hook",
+    }
 }
 
 /// The time that an order is for.

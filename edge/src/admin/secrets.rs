@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use berth_api::secrets::{Rotation, SecretEntry, SecretList, SecretOfApp};
 use berth_common::ids::{AppName, ClassName, SecretName};
 use berth_common::secret::Secret;
-use berth_common::spec::MAX_SECRET_BYTES;
+use berth_common::spec::{MAX_SECRET_BYTES, StoredSecret};
 use berth_registry::remote::LoginError;
-use berth_store::AppHistory;
+use berth_store::{AppHistory, SecretHolder};
 
 use super::Admin;
 use super::problem::{Conflicting, Denied, Missing, Problem, Unavailable, Wrong};
@@ -31,7 +32,7 @@ impl From<SecretError> for Problem {
             SecretError::BadValue(_) | SecretError::BadLogin(_) | SecretError::TooLarge(_) => {
                 invalid("", detail)
             }
-            SecretError::TooMany(_) | SecretError::TooManyRegistries => {
+            SecretError::TooMany(_) | SecretError::TooManyStores | SecretError::TooManyRegistries => {
                 Self::new(StatusCode::CONFLICT, title, detail)
             }
             SecretError::LoginUnreadable { .. } => Self::new(StatusCode::CONFLICT, title, detail),
@@ -101,11 +102,15 @@ pub(super) async fn put(
     Raw(body): Raw,
 ) -> Result<StatusCode, Problem> {
     let (app, name) = (read::name("app", &app)?, read::name("name", &name)?);
+    admin.secrets.put::<AppName>(app, name, value(body)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The value that a body is.
+pub(super) fn value(body: Bytes) -> Result<Secret, Problem> {
     // A parse error would reveal the position of the invalid byte, and so something of the value.
     let value = String::from_utf8(body.into()).map(Secret::new);
-    let value = value.map_err(|_| invalid("", "the value is not UTF-8, which a variable must be"))?;
-    admin.secrets.put(app, name, value).await?;
-    Ok(StatusCode::NO_CONTENT)
+    value.map_err(|_| invalid("", "the value is not UTF-8, which a variable must be"))
 }
 
 /// Deletes a secret. Running containers keep it; those that need it cannot be started any more. Responds once that is
@@ -144,11 +149,18 @@ pub(super) async fn try_rotation(State(admin): State<Arc<Admin>>) -> Result<Json
 }
 
 fn rotation(rotated: Rotated) -> Rotation {
-    let named = |(app, name)| SecretOfApp { app, name };
+    let (mut unreadable, mut unreadable_of_stores) = (Vec::new(), Vec::new());
+    for (holder, name) in rotated.unreadable {
+        match holder {
+            SecretHolder::App(app) => unreadable.push(SecretOfApp { app, name }),
+            SecretHolder::Store(store) => unreadable_of_stores.push(StoredSecret { store, name }),
+        }
+    }
     Rotation {
         current: rotated.current.to_string(),
         rotated: rotated.rotated,
-        unreadable: rotated.unreadable.into_iter().map(named).collect(),
+        unreadable,
+        unreadable_of_stores,
         unreadable_registries: rotated.unreadable_registries,
         in_use: rotated.in_use.iter().map(ToString::to_string).collect(),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use berth_common::ids::{AppName, ClassName};
 use berth_common::image::Digest;
-use berth_common::spec::{ImportTarget, MAX_CONTENT_BYTES, Program, ProgramModule, ProgramVar};
+use berth_common::spec::{ImportTarget, MAX_CONTENT_BYTES, Program, ProgramModule, ProgramVar, StoredSecret};
 use berth_registry::files::Files;
 use berth_script::message::{Limits, Load, Module, Resolution, Variable};
 
@@ -50,11 +50,18 @@ pub(super) struct Sources {
     pub(super) secrets: Arc<Secrets>,
 }
 
-/// What becomes of a secret that there is none of.
+/// What becomes of a secret of the app that cannot be read. One that is not there is left out in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Absent {
+pub(super) enum Unreadable {
     Fails,
     IsLeftOut,
+}
+
+/// What a program is loaded from.
+pub(super) struct Read {
+    pub(super) load: Load,
+    /// What is to be said of it in the app's log.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Sources {
@@ -65,10 +72,11 @@ impl Sources {
         app: AppName,
         program: Arc<Program>,
         contained: BTreeSet<ClassName>,
-        absent: Absent,
-    ) -> Result<Load, CodeError> {
+        unreadable: Unreadable,
+    ) -> Result<Read, CodeError> {
         let sources = self.clone();
-        let reading = tokio::task::spawn_blocking(move || sources.read(&app, &program, &contained, absent));
+        let reading =
+            tokio::task::spawn_blocking(move || sources.read(&app, &program, &contained, unreadable));
         reading.await.unwrap_or(Err(CodeError::Stopping))
     }
 
@@ -88,14 +96,15 @@ impl Sources {
         app: &AppName,
         program: &Program,
         contained: &BTreeSet<ClassName>,
-        absent: Absent,
-    ) -> Result<Load, CodeError> {
+        unreadable: Unreadable,
+    ) -> Result<Read, CodeError> {
         let modules: Result<_, _> = program.modules.iter().map(|module| self.module(module)).collect();
-        Ok(Load {
+        let mut remarks = Vec::new();
+        let load = Load {
             modules: modules?,
             resolutions: program.modules.iter().flat_map(resolutions).collect(),
             entry: program.entry.clone(),
-            env: self.env(app, program, absent)?,
+            env: self.env(app, program, unreadable, &mut remarks)?,
             compatibility_date: program.compatibility_date.clone(),
             flags: program.compatibility_flags.iter().cloned().collect(),
             objects: program
@@ -106,7 +115,8 @@ impl Sources {
                 })
                 .collect(),
             limits: limits(program),
-        })
+        };
+        Ok(Read { load, remarks })
     }
 
     fn module(&self, ProgramModule { name, digest, .. }: &ProgramModule) -> Result<Module, CodeError> {
@@ -122,7 +132,8 @@ impl Sources {
         &self,
         app: &AppName,
         program: &Program,
-        absent: Absent,
+        unreadable: Unreadable,
+        remarks: &mut Vec<String>,
     ) -> Result<Vec<(String, Variable)>, CodeError> {
         let value = |var: &ProgramVar| match var {
             ProgramVar::Text(text) => Variable::Text(text.clone()),
@@ -133,14 +144,37 @@ impl Sources {
         for (variable, name) in &program.secrets {
             match self.secrets.get(app, name) {
                 Ok(secret) => env.push((variable.to_string(), Variable::Text(secret.expose().to_owned()))),
-                Err(_) if absent == Absent::IsLeftOut => {}
+                // One that was deleted takes nothing else with it.
+                Err(error @ SecretError::Missing { .. }) => {
+                    remarks.push(format!("`{variable}` is not in env: {error}"));
+                }
+                Err(_) if unreadable == Unreadable::IsLeftOut => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        for (variable, secret) in &program.store_secrets {
+            env.push((variable.clone(), self.stored(variable, secret, remarks)));
         }
         let namespaces = program.durable_objects.iter();
         env.extend(namespaces.map(|(name, class)| (name.clone(), Variable::Objects(class.to_string()))));
         env.extend(program.assets_binding.iter().map(|name| (name.clone(), Variable::Assets)));
         Ok(env)
+    }
+}
+
+impl Sources {
+    /// A secret of a store, as `env` has it: one that is not there or cannot be read says so to whoever asks for it.
+    fn stored(&self, variable: &str, secret: &StoredSecret, remarks: &mut Vec<String>) -> Variable {
+        let StoredSecret { store, name } = secret;
+        Variable::StoreSecret(match self.secrets.get(store, name) {
+            Ok(value) => Ok(value.expose().to_owned()),
+            Err(error @ SecretError::Missing { .. }) => Err(error.to_string()),
+            Err(error) => {
+                remarks.push(format!("`{variable}` in env has no value: {error}"));
+                // Keys and files are nothing that a program is told of.
+                Err(format!("the secret `{name}` of the store `{store}` cannot be read"))
+            }
+        })
     }
 }
 

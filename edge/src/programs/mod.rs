@@ -12,13 +12,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::ids::{AppName, ClassName, ObjectKey, Version};
 use berth_common::spec::{ClassSpec, Program};
+use berth_monitor::Page;
 use berth_script::message::{Level, Object, ObjectId};
 use berth_store::{Store, StoreError};
 use ipnet::IpNet;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
-use self::code::{Absent, Sources};
 pub(crate) use self::code::{CodeError, Content};
+use self::code::{Read, Sources, Unreadable};
 pub(crate) use self::log::{AppLog, ProgramLine};
 use self::objects::States;
 use self::world::World;
@@ -145,17 +146,23 @@ impl Current {
         })
     }
 
-    async fn code(&self, sources: &Sources) -> Result<Arc<Code>, CodeError> {
+    async fn code(&self, sources: &Sources, log: &AppLog) -> Result<Arc<Code>, CodeError> {
         let read = async || {
             let contained = self.containers.keys().cloned().collect();
             let program = Arc::clone(&self.program);
-            let load = sources.load(self.app.clone(), program, contained, Absent::Fails).await?;
+            let read = sources.load(self.app.clone(), program, contained, Unreadable::Fails).await?;
+            let Read { load, remarks } = read;
+            remarks.into_iter().for_each(|remark| log.write(&self.key, Level::Warn, remark));
             let lineages = self.program.object_classes.clone();
             let containers = self.containers.clone();
             Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load, lineages, containers }))
         };
         self.code.get_or_try_init(read).await.cloned()
     }
+}
+
+fn has_secrets(program: &Program) -> bool {
+    !program.secrets.is_empty() || !program.store_secrets.is_empty()
 }
 
 /// Starts programs anew when values of secrets may have changed, for as long as it is polled.
@@ -221,7 +228,7 @@ impl Programs {
     /// Values of secrets may have changed: programs that have some are started anew.
     fn secrets_changed(&self) {
         let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        for current in known.values_mut().filter(|current| !current.program.secrets.is_empty()) {
+        for current in known.values_mut().filter(|current| has_secrets(&current.program)) {
             self.host.retire(&current.key);
             *current = current.again();
         }
@@ -278,7 +285,7 @@ impl Programs {
     ) -> Result<Called, ProgramError> {
         loop {
             let current = self.current(app).ok_or(ProgramError::Gone)?;
-            let code = current.code(&self.sources).await?;
+            let code = current.code(&self.sources, &self.log(app)).await?;
             let known = self.current.read().unwrap_or_else(PoisonError::into_inner);
             if known.get(app).is_some_and(|now| Arc::ptr_eq(now, &current)) {
                 return Ok(start(&self.host, &code)?);
@@ -301,9 +308,9 @@ impl Programs {
         let program = Arc::new(program.clone());
         let contained = containers.keys().cloned().collect();
         // A secret may be put after the deployment.
-        let load = self.sources.load(app.clone(), Arc::clone(&program), contained, Absent::IsLeftOut);
+        let load = self.sources.load(app.clone(), Arc::clone(&program), contained, Unreadable::IsLeftOut);
         let loaded = match load.await {
-            Ok(load) => self.host.try_out(load).await.map_err(ProgramError::from),
+            Ok(Read { load, .. }) => self.host.try_out(load).await.map_err(ProgramError::from),
             Err(error) => Err(error.into()),
         };
         let loaded = loaded.and_then(|loaded| {
@@ -330,6 +337,16 @@ impl Programs {
             let text = sources.led_back(text, Arc::clone(&current.program)).await;
             log.write(&current.key, Level::Error, format!("{text} (error {id:08x})"));
         });
+    }
+
+    /// Adds what programs have done, and are, to the page of metrics.
+    pub(crate) fn add_to(&self, page: &mut Page) {
+        self.host.add_to(page);
+    }
+
+    /// What the process of an app's program has in memory, in bytes, if it has one.
+    pub(crate) fn memory_bytes(&self, app: &AppName) -> Option<u64> {
+        self.host.memory_bytes(&self.current(app)?.key)
     }
 
     /// The log of an app's program.

@@ -25,6 +25,11 @@ pub(crate) fn key_of(app: &AppSpec, cron: &CronSpec) -> CronKey {
     CronKey { app: app.name.clone(), cron: digest(&text) }
 }
 
+/// The key of a cron of an app's program: it has no settings but its times.
+pub(crate) fn key_of_programs(app: &AppSpec, cron: &Cron) -> CronKey {
+    CronKey { app: app.name.clone(), cron: digest(format!("{PROGRAM} {}", cron.as_str()).as_bytes()) }
+}
+
 /// A cron of an app, and what is to be done when it is due.
 struct Entry<'a> {
     key: CronKey,
@@ -49,10 +54,10 @@ fn entries(app: &AppSpec) -> impl Iterator<Item = Entry<'_>> {
 
 /// A cron of an app's program. Its digest is a valid name, and so is the class.
 fn of_program_of<'a>(app: &AppSpec, cron: &'a Cron) -> Option<Entry<'a>> {
-    let digest = digest(format!("{PROGRAM} {}", cron.as_str()).as_bytes());
-    let (class, name) = (ClassName::new(PROGRAM).ok()?, ObjectName::new(digest.as_str()).ok()?);
+    let key = key_of_programs(app, cron);
+    let (class, name) = (ClassName::new(PROGRAM).ok()?, ObjectName::new(key.cron.as_str()).ok()?);
     Some(Entry {
-        key: CronKey { app: app.name.clone(), cron: digest },
+        key,
         cron,
         object: ObjectKey { app: app.name.clone(), class, name },
         what: What::Program(cron.as_str().to_owned()),

@@ -24,6 +24,7 @@ use tokio::time::MissedTickBehavior;
 use self::objects::Objects;
 use super::body::Word;
 use super::child::Child;
+use super::counts::Kind;
 use super::failure::{Ended, Failure};
 use super::ledger::Ledger;
 use super::link::{Asker, Call, Command, Counted, Handle, Link, What, link};
@@ -67,6 +68,8 @@ struct Going {
     answer: Option<Asker>,
     end: Option<oneshot::Sender<Result<(), Failure>>>,
     failed: Option<ScriptError>,
+    kind: Kind,
+    begun: Instant,
     _lease: Counted,
 }
 
@@ -372,7 +375,14 @@ impl Actor {
             return call.refuse(Failure::Overloaded);
         }
         let Call { event, what, answer, end, lease } = call;
-        let going = Going { answer: Some(answer), end: Some(end), failed: None, _lease: lease };
+        let going = Going {
+            answer: Some(answer),
+            end: Some(end),
+            failed: None,
+            kind: what.kind(),
+            begun: Instant::now(),
+            _lease: lease,
+        };
         self.calls.insert(event, going);
         self.ledger.call(event, what.answers());
         match what {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::child::Child;
+use super::counts::Counts;
 use super::failure::{Ended, Failure};
 use super::link::Lease;
 use super::owners::Owners;
@@ -21,8 +22,9 @@ impl App {
         code: Arc<Code>,
         outside: Arc<dyn Outside>,
         owners: Owners,
+        counts: Arc<Counts>,
     ) -> Self {
-        Self(Arc::new(Version::new(settings, code, outside, owners, actor::start)))
+        Self(Arc::new(Version::new(settings, code, outside, owners, counts, actor::start)))
     }
 
     /// A thread of the version's process, for one call. Starts the process if there is none: a fork and an exec, for which the
@@ -40,6 +42,12 @@ impl App {
             state.running = Some(self.start().map_err(|error| Failure::Start(error.to_string()))?);
         }
         version.lane_of(state, lane)
+    }
+
+    /// What its process has in memory, in bytes, if it has one.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let child = Arc::clone(&self.0.state().running.as_ref()?.child);
+        child.memory_bytes()
     }
 
     fn start(&self) -> std::io::Result<Running> {

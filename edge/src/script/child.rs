@@ -65,6 +65,15 @@ impl Child {
         let _ = self.process.lock().unwrap_or_else(PoisonError::into_inner).kill();
     }
 
+    /// What the process has in memory, in bytes.
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        let pid = self.process.lock().unwrap_or_else(PoisonError::into_inner).id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kib: u64 = resident.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(kib << 10)
+    }
+
     /// Why it has ended.
     pub(super) fn ended(&self) -> Ended {
         self.ended.get().copied().unwrap_or(Ended::Died)

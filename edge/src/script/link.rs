@@ -10,6 +10,7 @@ use berth_script::message::{
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::body::{Guard, Word, Words};
+use super::counts::Kind;
 use super::failure::{Ended, Failure};
 use super::ledger::Answers;
 use super::owners::Claim;
@@ -85,6 +86,16 @@ pub(super) enum What {
 }
 
 impl What {
+    /// As it is counted.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Fetch(_) | Self::Object(..) => Kind::Fetch,
+            Self::Scheduled { .. } => Kind::Scheduled,
+            Self::Method { .. } => Kind::Method,
+            Self::Alarm { .. } => Kind::Alarm,
+        }
+    }
+
     pub(super) fn answers(&self) -> Answers {
         match self {
             Self::Fetch(_) | Self::Object(..) => Answers::Response,

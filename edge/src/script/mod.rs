@@ -16,6 +16,7 @@ mod backoff;
 mod body;
 mod child;
 mod container;
+mod counts;
 mod failure;
 mod head;
 mod ledger;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use berth_common::ids::ClassName;
 use berth_common::spec::ClassSpec;
+use berth_monitor::Page;
 use berth_script::message::{Changes, Destination, Level, Load, Loaded, Object, ObjectId, ScriptError};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -41,6 +43,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use self::app::App;
 pub(crate) use self::body::ScriptBody;
 pub(crate) use self::container::{Answer as PortAnswer, Changes as ContainerChanges, Contained, Container};
+use self::counts::{Counts, Processes};
 pub(crate) use self::failure::{Ended, Failure};
 pub(crate) use self::link::Called;
 use self::owners::Owners;
@@ -167,6 +170,7 @@ struct Inner {
     outside: Arc<dyn Outside>,
     apps: Mutex<HashMap<VersionKey, App>>,
     owners: Owners,
+    counts: Arc<Counts>,
     /// Code is tried one after the other: compiling takes much memory.
     trying: tokio::sync::Mutex<()>,
 }
@@ -178,6 +182,7 @@ impl ScriptHost {
             outside,
             apps: Mutex::default(),
             owners: Owners::default(),
+            counts: Arc::default(),
             trying: tokio::sync::Mutex::default(),
         }))
     }
@@ -231,11 +236,29 @@ impl ScriptHost {
         trial::load(&self.0.settings, load).await
     }
 
+    /// Adds what scripts have done, and are, to the page of metrics.
+    pub(crate) fn add_to(&self, page: &mut Page) {
+        let apps: Vec<App> =
+            self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut processes = Processes::default();
+        for memory_bytes in apps.iter().filter_map(App::memory_bytes) {
+            processes.count += 1;
+            processes.memory_bytes += memory_bytes;
+        }
+        self.0.counts.add_to(page, processes);
+    }
+
+    /// What the process of a version has in memory, in bytes, if it has one.
+    pub(crate) fn memory_bytes(&self, version: &VersionKey) -> Option<u64> {
+        self.0.apps.lock().unwrap_or_else(PoisonError::into_inner).get(version)?.memory_bytes()
+    }
+
     fn app(&self, code: &Arc<Code>) -> App {
         let mut apps = self.0.apps.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
             let outside = Arc::clone(&self.0.outside);
-            App::new(self.0.settings.clone(), Arc::clone(code), outside, self.0.owners.clone())
+            let (owners, counts) = (self.0.owners.clone(), Arc::clone(&self.0.counts));
+            App::new(self.0.settings.clone(), Arc::clone(code), outside, owners, counts)
         };
         apps.entry(code.key.clone()).or_insert_with(make).clone()
     }

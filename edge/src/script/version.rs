@@ -9,6 +9,7 @@ use berth_script::message::{Event, encode};
 
 use super::backoff::Backoff;
 use super::child::Child;
+use super::counts::Counts;
 use super::failure::{Ended, Failure};
 use super::link::{Calls, Handle, Lease};
 use super::owners::Owners;
@@ -21,6 +22,7 @@ pub(super) struct Version {
     pub(super) outside: Arc<dyn Outside>,
     /// Who has which object, of all versions.
     pub(super) owners: Owners,
+    pub(super) counts: Arc<Counts>,
     /// Calls that are going on, on all threads.
     pub(super) calls: Arc<Calls>,
     serve: Serve,
@@ -65,11 +67,21 @@ impl Version {
         code: Arc<Code>,
         outside: Arc<dyn Outside>,
         owners: Owners,
+        counts: Arc<Counts>,
         serve: Serve,
     ) -> Self {
         let state =
             State { running: None, backoff: Backoff::default(), last_call: Instant::now(), retired: false };
-        Self { settings, code, outside, owners, calls: Arc::default(), serve, state: Mutex::new(state) }
+        Self {
+            settings,
+            code,
+            outside,
+            owners,
+            counts,
+            calls: Arc::default(),
+            serve,
+            state: Mutex::new(state),
+        }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -113,13 +125,15 @@ impl Version {
         if state.runs(child) {
             state.running = None;
             if child.ended() != Ended::Retired {
+                self.counts.lost(child.ended());
                 state.backoff.ended(Instant::now());
             }
         }
     }
 
     /// An isolate is lost.
-    pub(super) fn condemned(&self) {
+    pub(super) fn condemned(&self, why: Ended) {
+        self.counts.lost(why);
         self.state().backoff.ended(Instant::now());
     }
 

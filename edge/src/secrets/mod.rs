@@ -1,6 +1,6 @@
-//! The secrets of apps, and passwords for registries: encrypted in the store, and decrypted with the keys of the key
-//! file for starting a container, signing an event, or a login at a registry. Owns the keys in memory; the rest of the
-//! edge knows only names.
+//! The secrets of apps and of stores that apps share, and passwords for registries: encrypted in the store, and decrypted
+//! with the keys of the key file for loading a program, starting a container, signing an event, or a login at a registry.
+//! Owns the keys in memory; the rest of the edge knows only names.
 //!
 //! Nothing decrypted is cached: each access reads the store and decrypts, which takes microseconds. The key file is
 //! read when the edge starts, on request, and whenever a key is missing: so a new or restored file takes effect by
@@ -15,16 +15,18 @@ mod sealed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_common::clock::wall_ms;
-use berth_common::ids::{AppName, SecretName};
+use berth_common::ids::{AppName, SecretName, StoreName};
 use berth_common::image::Registry;
 use berth_common::secret::Secret;
-use berth_common::spec::{MAX_ENV_BYTES, MAX_SECRET_BYTES, MAX_SECRETS, Secrets as Bindings};
-use berth_store::{self as store, KeyId, SecretRecord, Store, StoreError, Write};
+use berth_common::spec::{
+    MAX_ENV_BYTES, MAX_SECRET_BYTES, MAX_SECRET_STORES, MAX_SECRETS, Secrets as Bindings, StoredSecret,
+};
+use berth_store::{self as store, KeyId, SecretHolder, SecretRecord, Store, StoreError, Write};
 use tokio::sync::{Mutex, watch};
 
 use self::file::KeyFile;
@@ -43,25 +45,28 @@ pub(crate) enum SecretError {
     #[error("secrets are not available: {0}")]
     NoKeys(#[from] KeyFileError),
     /// There is no such secret.
-    #[error("the app `{app}` has no secret `{name}`: `berth secret put {name} --app {app}` puts it")]
-    Missing { app: AppName, name: SecretName },
+    #[error("{holder} has no secret `{name}`: `berth secret put {name} {}` puts it", .holder.option())]
+    Missing { holder: SecretHolder, name: SecretName },
     /// It is encrypted with a key that is not in the file.
     #[error(
-        "the secret `{name}` of the app `{app}` cannot be read: it is encrypted with the key {key}, which the key file {} \
-         does not hold; bring that file back, or put the secret again: `berth secret put {name} --app {app}`", .file.display()
+        "the secret `{name}` of {holder} cannot be read: it is encrypted with the key {key}, which the key file {} \
+         does not hold; bring that file back, or put the secret again: `berth secret put {name} {}`", .file.display(),
+        .holder.option()
     )]
-    OtherKey { app: AppName, name: SecretName, key: KeyId, file: PathBuf },
+    OtherKey { holder: SecretHolder, name: SecretName, key: KeyId, file: PathBuf },
     /// The stored value was modified.
     #[error(
-        "the secret `{name}` of the app `{app}` cannot be read: it is damaged; put it again: `berth secret put {name} --app \
-         {app}`"
+        "the secret `{name}` of {holder} cannot be read: it is damaged; put it again: `berth secret put {name} {}`",
+        .holder.option()
     )]
-    Damaged { app: AppName, name: SecretName },
+    Damaged { holder: SecretHolder, name: SecretName },
     /// The value cannot be that of an environment variable.
     #[error("{0}")]
     BadValue(String),
-    #[error("the app `{0}` has {MAX_SECRETS} secrets, which is the most it can have")]
-    TooMany(AppName),
+    #[error("{0} has {MAX_SECRETS} secrets, which is the most it can have")]
+    TooMany(SecretHolder),
+    #[error("the edge has {MAX_SECRET_STORES} stores of secrets, which is the most it can have")]
+    TooManyStores,
     /// The user or password for a registry is not valid.
     #[error("{0}")]
     BadLogin(&'static str),
@@ -124,8 +129,8 @@ impl Secrets {
         match &*self.keys() {
             Ok(keys) => {
                 let mut unreadable = 0_usize;
-                for (app, name) in &names {
-                    let record = self.store.secret(app, name)?;
+                for (holder, name) in &names {
+                    let record = self.store.secret(holder, name)?;
                     unreadable +=
                         usize::from(record.is_some_and(|record| keys.get(record.sealed.key).is_none()));
                 }
@@ -150,9 +155,14 @@ impl Secrets {
         self.changed.subscribe()
     }
 
-    /// The value of a secret. Takes some microseconds, or one disk access.
-    pub(crate) fn get(&self, app: &AppName, name: &SecretName) -> Result<Secret, SecretError> {
-        let record = self.record(app, name)?;
+    /// The value of a secret of an app or a store. Takes some microseconds, or one disk access.
+    pub(crate) fn get(
+        &self,
+        holder: impl Into<SecretHolder>,
+        name: &SecretName,
+    ) -> Result<Secret, SecretError> {
+        let holder = holder.into();
+        let record = self.record(&holder, name)?;
         let known = self.keys();
         if let Ok(keys) = &*known
             && keys.get(record.sealed.key).is_some()
@@ -161,24 +171,24 @@ impl Secrets {
         }
         match &*self.reload() {
             // Read again: it may have been encrypted with a newer key in the meantime.
-            Ok(keys) => self.open_record(keys, &self.record(app, name)?),
+            Ok(keys) => self.open_record(keys, &self.record(&holder, name)?),
             Err(error) => Err(error.clone().into()),
         }
     }
 
-    fn record(&self, app: &AppName, name: &SecretName) -> Result<SecretRecord, SecretError> {
-        let record = self.store.secret(app, name)?;
-        record.ok_or_else(|| SecretError::Missing { app: app.clone(), name: name.clone() })
+    fn record(&self, holder: &SecretHolder, name: &SecretName) -> Result<SecretRecord, SecretError> {
+        let record = self.store.secret(holder, name)?;
+        record.ok_or_else(|| SecretError::Missing { holder: holder.clone(), name: name.clone() })
     }
 
     fn open_record(&self, keys: &Keys, record: &SecretRecord) -> Result<Secret, SecretError> {
-        let SecretRecord { app, name, sealed, .. } = record;
+        let SecretRecord { holder, name, sealed, .. } = record;
         let Some(key) = keys.get(sealed.key) else {
-            let (app, name, file) = (app.clone(), name.clone(), self.file.path().to_owned());
-            return Err(SecretError::OtherKey { app, name, key: sealed.key, file });
+            let (holder, name, file) = (holder.clone(), name.clone(), self.file.path().to_owned());
+            return Err(SecretError::OtherKey { holder, name, key: sealed.key, file });
         };
-        sealed::open(key, About::secret(app, name), sealed)
-            .map_err(|_| SecretError::Damaged { app: app.clone(), name: name.clone() })
+        sealed::open(key, About::secret(holder, name), sealed)
+            .map_err(|_| SecretError::Damaged { holder: holder.clone(), name: name.clone() })
     }
 
     /// Adds the secrets of an app to an environment, by their variables. After an error the environment must not be
@@ -202,59 +212,115 @@ impl Secrets {
         app: &AppName,
         names: impl Iterator<Item = SecretName>,
     ) -> Result<Vec<SecretName>, StoreError> {
-        let mut missing = Vec::new();
-        for name in names.collect::<std::collections::BTreeSet<_>>() {
-            if self.store.secret(app, &name)?.is_none() {
+        let (mut missing, app) = (Vec::new(), SecretHolder::from(app));
+        for name in names.collect::<BTreeSet<_>>() {
+            if self.store.secret(&app, &name)?.is_none() {
                 missing.push(name);
             }
         }
         Ok(missing)
     }
 
-    /// All secrets of an app, without values.
-    pub(crate) fn list(&self, app: &AppName) -> Result<Vec<SecretView>, StoreError> {
+    /// Those of these secrets of stores that are not there, without duplicates and in order.
+    pub(crate) fn missing_of_stores<'a>(
+        &self,
+        named: impl Iterator<Item = &'a StoredSecret>,
+    ) -> Result<Vec<StoredSecret>, StoreError> {
+        let mut missing = Vec::new();
+        for secret in named.collect::<BTreeSet<_>>() {
+            if self.store.secret(&SecretHolder::from(&secret.store), &secret.name)?.is_none() {
+                missing.push(secret.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The stores, each with how many secrets it has.
+    pub(crate) fn stores(&self) -> Result<BTreeMap<StoreName, usize>, StoreError> {
+        let mut stores = BTreeMap::new();
+        for (holder, _) in self.store.secret_names(None)? {
+            if let SecretHolder::Store(store) = holder {
+                *stores.entry(store).or_default() += 1;
+            }
+        }
+        Ok(stores)
+    }
+
+    /// All secrets of an app or a store, without values.
+    pub(crate) fn list(&self, holder: impl Into<SecretHolder>) -> Result<Vec<SecretView>, StoreError> {
         let mut views = Vec::new();
-        for (app, name) in self.store.secret_names(Some(app))? {
-            let Some(record) = self.store.secret(&app, &name)? else { continue };
+        for (holder, name) in self.store.secret_names(Some(&holder.into()))? {
+            let Some(record) = self.store.secret(&holder, &name)? else { continue };
             let SecretRecord { created_ms, updated_ms, version, .. } = record;
-            let readable = self.get(&app, &name).is_ok();
+            let readable = self.get(holder, &name).is_ok();
             views.push(SecretView { name, created_ms, updated_ms, version, readable });
         }
         Ok(views)
     }
 
-    /// Sets a secret. Returns once that is durable.
-    pub(crate) async fn put(&self, app: AppName, name: SecretName, value: Secret) -> Result<(), SecretError> {
+    /// Sets a secret of an app or a store. Returns once that is durable.
+    pub(crate) async fn put<H: Into<SecretHolder>>(
+        &self,
+        holder: H,
+        name: SecretName,
+        value: Secret,
+    ) -> Result<(), SecretError> {
         check_value(value.expose())?;
+        let holder = holder.into();
         let _changing = self.changing.lock().await;
-        let earlier = self.store.secret(&app, &name)?;
-        if earlier.is_none() && self.store.secret_names(Some(&app))?.len() >= MAX_SECRETS {
-            return Err(SecretError::TooMany(app));
+        let earlier = self.store.secret(&holder, &name)?;
+        if earlier.is_none() {
+            self.check_room(&holder)?;
         }
         // Refused if the key file is gone: after a restart nobody could decrypt the secret.
         let sealed = match &*self.reload() {
-            Ok(keys) => sealed::seal(keys.current(), About::secret(&app, &name), &value),
+            Ok(keys) => sealed::seal(keys.current(), About::secret(&holder, &name), &value),
             Err(error) => return Err(error.clone().into()),
         };
         let (updated_ms, version) = (wall_ms(), earlier.as_ref().map_or(0, |record| record.version) + 1);
         let created_ms = earlier.map_or(updated_ms, |record| record.created_ms);
         let sealed = sealed.map_err(|_| SecretError::NoRandomness)?;
-        let record =
-            SecretRecord { app: app.clone(), name: name.clone(), created_ms, updated_ms, version, sealed };
+        let record = SecretRecord {
+            holder: holder.clone(),
+            name: name.clone(),
+            created_ms,
+            updated_ms,
+            version,
+            sealed,
+        };
         store::write(&*self.store, Write::Secret(record)).await?;
-        tracing::info!(%app, secret = %name, version, "secret put");
+        tracing::info!(of = %holder, secret = %name, version, "secret put");
         self.changed.send_replace(());
         Ok(())
     }
 
-    /// Deletes a secret. Returns once that is durable; false if there is none.
-    pub(crate) async fn delete(&self, app: AppName, name: SecretName) -> Result<bool, StoreError> {
+    /// Refuses one secret too many, and one store too many. The caller holds `changing`.
+    fn check_room(&self, holder: &SecretHolder) -> Result<(), SecretError> {
+        let there = self.store.secret_names(Some(holder))?.len();
+        if there >= MAX_SECRETS {
+            return Err(SecretError::TooMany(holder.clone()));
+        }
+        let is_new_store = there == 0 && matches!(holder, SecretHolder::Store(_));
+        if is_new_store && self.stores()?.len() >= MAX_SECRET_STORES {
+            return Err(SecretError::TooManyStores);
+        }
+        Ok(())
+    }
+
+    /// Deletes a secret of an app or a store. Returns once that is durable; false if there is none.
+    pub(crate) async fn delete(
+        &self,
+        holder: impl Into<SecretHolder>,
+        name: SecretName,
+    ) -> Result<bool, StoreError> {
+        let holder = holder.into();
         let _changing = self.changing.lock().await;
-        if self.store.secret(&app, &name)?.is_none() {
+        if self.store.secret(&holder, &name)?.is_none() {
             return Ok(false);
         }
-        store::write(&*self.store, Write::RemoveSecret { app: app.clone(), name: name.clone() }).await?;
-        tracing::info!(%app, secret = %name, "secret deleted");
+        let removal = Write::RemoveSecret { holder: holder.clone(), name: name.clone() };
+        store::write(&*self.store, removal).await?;
+        tracing::info!(of = %holder, secret = %name, "secret deleted");
         self.changed.send_replace(());
         Ok(true)
     }

@@ -1,9 +1,9 @@
 //! Encrypts everything with the newest key: after that the older ones can be removed from the key file, which is up to
 //! the caller. Interrupted at any point, it leaves each secret encrypted with a key that is still in the file.
 
-use berth_common::ids::{AppName, SecretName};
+use berth_common::ids::SecretName;
 use berth_common::image::Registry;
-use berth_store::{self as store, KeyId, SecretRecord, Write};
+use berth_store::{self as store, KeyId, SecretHolder, SecretRecord, Write};
 
 use super::keys::Keys;
 use super::sealed::{self, About};
@@ -20,7 +20,7 @@ pub(crate) struct Rotated {
     /// How many secrets and registry passwords were encrypted again.
     pub(crate) rotated: usize,
     /// The secrets that could not be decrypted, and are unchanged.
-    pub(crate) unreadable: Vec<(AppName, SecretName)>,
+    pub(crate) unreadable: Vec<(SecretHolder, SecretName)>,
     /// The registries whose passwords could not be decrypted, and are unchanged.
     pub(crate) unreadable_registries: Vec<Registry>,
     /// The keys that are still in use: these must stay in the file, besides the current one.
@@ -68,12 +68,12 @@ impl Secrets {
             Err(error) => return Err(error.clone().into()),
         };
         let mut plan = Rotated::none(keys.current().id());
-        for (app, name) in self.store.secret_names(None)? {
-            let Some(record) = self.store.secret(&app, &name)? else { continue };
+        for (holder, name) in self.store.secret_names(None)? {
+            let Some(record) = self.store.secret(&holder, &name)? else { continue };
             if self.open_record(&keys, &record).is_ok() {
                 plan.rotated += 1;
             } else {
-                plan.unreadable.push((app, name));
+                plan.unreadable.push((holder, name));
                 plan.in_use.push(record.sealed.key);
             }
         }
@@ -86,25 +86,25 @@ impl Secrets {
     async fn rotate_some(
         &self,
         keys: &Keys,
-        names: &[(AppName, SecretName)],
+        names: &[(SecretHolder, SecretName)],
         done: &mut Rotated,
     ) -> Result<(), SecretError> {
         let mut writes = Vec::new();
-        for (app, name) in names {
-            let Some(record) = self.store.secret(app, name)? else { continue };
+        for (holder, name) in names {
+            let Some(record) = self.store.secret(holder, name)? else { continue };
             let old = record.sealed.key;
             if old == done.current {
                 continue;
             }
             match self.open_record(keys, &record) {
                 Ok(value) => {
-                    let sealed = sealed::seal(keys.current(), About::secret(app, name), &value);
+                    let sealed = sealed::seal(keys.current(), About::secret(holder, name), &value);
                     let sealed = sealed.map_err(|_| SecretError::NoRandomness)?;
                     writes.push(Write::Secret(SecretRecord { sealed, ..record }));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a secret stays under its old key");
-                    done.unreadable.push((app.clone(), name.clone()));
+                    done.unreadable.push((holder.clone(), name.clone()));
                     done.in_use.push(old);
                 }
             }

@@ -1,12 +1,12 @@
-//! Encryption of one secret, bound to its app, its name and its key: under another name it does not decrypt.
+//! Encryption of one secret, bound to its app or store, its name and its key: under another name it does not decrypt.
 //!
 //! AES-256-GCM with a random nonce. A key may encrypt 2^32 values before a nonce is likely to repeat (NIST SP 800-38D
 //! §8.3); no edge comes near that.
 
-use berth_common::ids::{AppName, SecretName};
+use berth_common::ids::SecretName;
 use berth_common::image::Registry;
 use berth_common::secret::Secret;
-use berth_store::{KeyId, Sealed};
+use berth_store::{KeyId, Sealed, SecretHolder};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
@@ -15,6 +15,8 @@ use super::keys::Key;
 
 /// Part of the authenticated data of secrets, which separates them from other kinds.
 const PURPOSE: &[u8] = b"berth secret 1";
+/// The same for secrets of stores.
+const STORE_PURPOSE: &[u8] = b"berth store secret 1";
 /// The same for passwords of registries.
 const REGISTRY_PURPOSE: &[u8] = b"berth registry 1";
 
@@ -25,7 +27,7 @@ pub(crate) struct NotSealed;
 
 /// The value does not match its authenticated data.
 #[derive(Debug, thiserror::Error)]
-#[error("it does not match its key, its app and its name")]
+#[error("it does not match its key, its app or store and its name")]
 pub(crate) struct NotOpened;
 
 /// What a value belongs to: encrypted for one purpose, it does not decrypt for another.
@@ -36,9 +38,13 @@ pub(super) struct About<'a> {
 }
 
 impl<'a> About<'a> {
-    /// A secret of an app.
-    pub(super) fn secret(app: &'a AppName, name: &'a SecretName) -> Self {
-        Self { purpose: PURPOSE, names: [app.as_str(), name.as_str()] }
+    /// A secret of an app or a store.
+    pub(super) fn secret(holder: &'a SecretHolder, name: &'a SecretName) -> Self {
+        let purpose = match holder {
+            SecretHolder::App(_) => PURPOSE,
+            SecretHolder::Store(_) => STORE_PURPOSE,
+        };
+        Self { purpose, names: [holder.name(), name.as_str()] }
     }
 
     /// The password of a user at a registry.
@@ -99,8 +105,12 @@ fn cipher(key: &Key) -> Option<LessSafeKey> {
 mod tests {
     use super::*;
 
-    fn names() -> (AppName, SecretName) {
-        ("a".parse().unwrap(), "API_KEY".parse().unwrap())
+    fn names() -> (SecretHolder, SecretName) {
+        (app("a"), "API_KEY".parse().unwrap())
+    }
+
+    fn app(name: &str) -> SecretHolder {
+        SecretHolder::App(name.parse().unwrap())
     }
 
     #[test]
@@ -109,10 +119,12 @@ mod tests {
         let (app, name) = names();
         for text in ["", "x", "größe\n", &"x".repeat(64 << 10)] {
             let secret = Secret::new(text.to_owned());
+            let (app_b, store) = (self::app("b"), SecretHolder::Store("a".parse().unwrap()));
             let sealed = seal(&key, About::secret(&app, &name), &secret).unwrap();
+            assert!(open(&key, About::secret(&store, &name), &sealed).is_err(), "a store of the app's name");
             assert_eq!(open(&key, About::secret(&app, &name), &sealed).unwrap(), secret);
             assert!(open(&Key::random().unwrap(), About::secret(&app, &name), &sealed).is_err());
-            assert!(open(&key, About::secret(&"b".parse().unwrap(), &name), &sealed).is_err());
+            assert!(open(&key, About::secret(&app_b, &name), &sealed).is_err());
             assert!(open(&key, About::secret(&app, &"API".parse().unwrap()), &sealed).is_err());
             let other = Sealed { key: Key::random().unwrap().id(), ..sealed };
             assert!(open(&key, About::secret(&app, &name), &other).is_err());
@@ -123,7 +135,7 @@ mod tests {
     fn a_secret_does_not_decrypt_as_a_registry_password() {
         let key = Key::random().unwrap();
         let (app, name) = names();
-        let (registry, secret) = (app.as_str().parse().unwrap(), Secret::new("x".to_owned()));
+        let (registry, secret) = (app.name().parse().unwrap(), Secret::new("x".to_owned()));
         let sealed = seal(&key, About::secret(&app, &name), &secret).unwrap();
         assert!(open(&key, About::registry(&registry, name.as_str()), &sealed).is_err());
         let sealed = seal(&key, About::registry(&registry, name.as_str()), &secret).unwrap();

@@ -61,7 +61,7 @@ async fn put(secrets: &Secrets, key: &str, value: &str) -> Result<(), SecretErro
 }
 
 fn read(secrets: &Secrets, key: &str) -> Result<String, String> {
-    let read = secrets.get(&app(), &name(key));
+    let read = secrets.get(app(), &name(key));
     read.map(|secret| secret.expose().to_owned()).map_err(|error| error.to_string())
 }
 
@@ -76,11 +76,11 @@ async fn a_secret_is_put_replaced_listed_and_deleted() {
     assert!(changes.has_changed().unwrap());
     changes.mark_unchanged();
     assert_eq!((read(&secrets, "B"), read(&secrets, "A")), (Ok("two".to_owned()), Ok(String::new())));
-    let views = secrets.list(&app()).unwrap();
+    let views = secrets.list(app()).unwrap();
     let shown: Vec<_> = views.iter().map(|view| (view.name.as_str(), view.version, view.readable)).collect();
     assert_eq!(shown, [("A", 1, true), ("B", 2, true)]);
     assert!(views[1].created_ms <= views[1].updated_ms);
-    assert!(secrets.list(&"ab".parse().unwrap()).unwrap().is_empty());
+    assert!(secrets.list("ab".parse::<AppName>().unwrap()).unwrap().is_empty());
     let names = [name("A"), name("C"), name("C")];
     assert_eq!(secrets.missing(&app(), names.into_iter()).unwrap(), [name("C")]);
     assert!(secrets.delete(app(), name("B")).await.unwrap());
@@ -104,7 +104,7 @@ async fn invalid_values_and_too_many_secrets_are_refused() {
     }
     assert!(matches!(put(&secrets, "ONE_MORE", "x").await, Err(SecretError::TooMany(_))));
     put(&secrets, "A", "y").await.unwrap();
-    secrets.put("b".parse().unwrap(), name("A"), Secret::new("x".to_owned())).await.unwrap();
+    secrets.put("b".parse::<AppName>().unwrap(), name("A"), Secret::new("x".to_owned())).await.unwrap();
 }
 
 #[tokio::test]
@@ -130,7 +130,7 @@ async fn without_a_key_file_no_secret_can_be_set() {
     let secrets = stage.open();
     let error = put(&secrets, "A", "x").await.unwrap_err().to_string();
     assert!(error.contains("berth secret init"), "{error}");
-    assert!(secrets.list(&app()).unwrap().is_empty());
+    assert!(secrets.list(app()).unwrap().is_empty());
     stage.file().init(stage.directory.path()).unwrap();
     put(&secrets, "A", "x").await.unwrap();
     assert_eq!(read(&secrets, "A"), Ok("x".to_owned()));
@@ -143,18 +143,21 @@ async fn a_lost_or_wrong_key_file_is_reported_and_the_right_one_works_again() {
     let kept = fs::read(stage.file().path()).unwrap();
     fs::remove_file(stage.file().path()).unwrap();
     let secrets = stage.open();
-    assert!(!secrets.list(&app()).unwrap()[0].readable);
+    assert!(!secrets.list(app()).unwrap()[0].readable);
     assert!(read(&secrets, "A").unwrap_err().contains("secret.key"));
 
     stage.file().init(stage.directory.path()).unwrap();
     let error = read(&secrets, "A").unwrap_err();
     assert!(error.contains("does not hold") && error.contains("berth secret put A --app a"), "{error}");
-    assert!(!secrets.list(&app()).unwrap()[0].readable);
+    assert!(!secrets.list(app()).unwrap()[0].readable);
     put(&secrets, "B", "y").await.unwrap();
     let plan = secrets.try_rotation().await.unwrap();
-    assert_eq!((plan.rotated, plan.unreadable, plan.in_use.len()), (1, vec![(app(), name("A"))], 1));
+    assert_eq!(
+        (plan.rotated, plan.unreadable, plan.in_use.len()),
+        (1, vec![(SecretHolder::App(app()), name("A"))], 1)
+    );
     let rotated = secrets.rotate().await.unwrap();
-    assert_eq!((rotated.rotated, rotated.unreadable), (0, vec![(app(), name("A"))]));
+    assert_eq!((rotated.rotated, rotated.unreadable), (0, vec![(SecretHolder::App(app()), name("A"))]));
     assert_eq!(rotated.in_use.len(), 1);
 
     let mut changes = secrets.changes();
@@ -181,11 +184,12 @@ async fn a_secret_moved_to_another_name_does_not_open() {
     let stage = Stage::with_key();
     let secrets = stage.open();
     put(&secrets, "A", "x").await.unwrap();
-    let moved = SecretRecord { name: name("B"), ..stage.store.secret(&app(), &name("A")).unwrap().unwrap() };
+    let moved =
+        SecretRecord { name: name("B"), ..stage.store.secret(&app().into(), &name("A")).unwrap().unwrap() };
     store::write(&*stage.store, Write::Secret(moved)).await.unwrap();
     let error = read(&secrets, "B").unwrap_err();
     assert!(error.contains("damaged"), "{error}");
-    assert!(!secrets.list(&app()).unwrap()[1].readable);
+    assert!(!secrets.list(app()).unwrap()[1].readable);
 }
 
 #[tokio::test]
@@ -213,7 +217,7 @@ async fn a_rotation_leaves_everything_under_the_new_key_and_the_old_one_goes() {
         for index in 0..70 {
             assert_eq!(read(secrets, &format!("S{index}")), Ok(format!("v{index}")));
         }
-        assert_eq!(secrets.list(&app()).unwrap()[0].version, 1);
+        assert_eq!(secrets.list(app()).unwrap()[0].version, 1);
     }
     assert_eq!(secrets.rotate().await.unwrap().rotated, 0);
 }
@@ -232,9 +236,10 @@ async fn a_rotation_killed_at_any_step_leaves_everything_readable() {
         stage.file().add().unwrap();
         let keys = stage.file().read().unwrap();
         for index in 0..[0, 2, 4, 4][step] {
-            let record = stage.store.secret(&app(), &name(&format!("S{index}"))).unwrap().unwrap();
+            let record = stage.store.secret(&app().into(), &name(&format!("S{index}"))).unwrap().unwrap();
             let value = secrets.open_record(&keys, &record).unwrap();
-            let sealed = sealed::seal(keys.current(), About::secret(&app(), &record.name), &value).unwrap();
+            let sealed =
+                sealed::seal(keys.current(), About::secret(&app().into(), &record.name), &value).unwrap();
             let write = Write::Secret(SecretRecord { sealed, ..record });
             store::write(&*stage.store, write).await.unwrap();
         }
@@ -260,12 +265,12 @@ async fn the_store_holds_nothing_of_a_value() {
     let stage = Stage::with_key();
     let secrets = stage.open();
     put(&secrets, "A", "marmalade-sandwich").await.unwrap();
-    let record = stage.store.secret(&app(), &name("A")).unwrap().unwrap();
+    let record = stage.store.secret(&app().into(), &name("A")).unwrap().unwrap();
     stage.store.close();
     let database = fs::read(stage.directory.path().join("store/db")).unwrap();
     let holds = |part: &[u8]| database.windows(part.len()).any(|window| window == part);
     assert!(holds(b"A") && !holds(b"marmalade"));
-    assert!(!format!("{record:?}{secrets:?}", secrets = secrets.list(&app())).contains("marmalade"));
+    assert!(!format!("{record:?}{secrets:?}", secrets = secrets.list(app())).contains("marmalade"));
 }
 
 #[tokio::test]
@@ -288,4 +293,64 @@ async fn a_user_of_a_registry_is_kept_sealed_and_rotated_with_the_secrets() {
     for bad in ["", "a:b", "a\nb"] {
         assert!(secrets.put_login(registry.clone(), login(bad)).await.is_err(), "{bad}");
     }
+}
+
+fn shared(name: &str) -> StoreName {
+    name.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_store_has_secrets_of_its_own_which_are_kept_sealed_and_rotated() {
+    let stage = Stage::with_key();
+    let secrets = stage.open();
+    let value = |text: &str| Secret::new(text.to_owned());
+    put(&secrets, "S", "of the app").await.unwrap();
+    secrets.put(shared("a"), name("S"), value("of the store")).await.unwrap();
+    let read_shared = |secrets: &Secrets, key: &str| secrets.get(shared("a"), &name(key));
+    assert_eq!(read_shared(&secrets, "S").unwrap(), value("of the store"));
+    assert_eq!(read(&secrets, "S"), Ok("of the app".to_owned()));
+    assert_eq!(secrets.stores().unwrap(), BTreeMap::from([(shared("a"), 1)]));
+    assert!(secrets.list(shared("a")).unwrap()[0].readable);
+
+    // Moved to another holder it does not open.
+    let record = stage.store.secret(&shared("a").into(), &name("S")).unwrap().unwrap();
+    assert!(!format!("{record:?}").contains("of the store"));
+    let moved = SecretRecord { holder: app().into(), name: name("M"), ..record };
+    store::write(&*stage.store, Write::Secret(moved)).await.unwrap();
+    assert!(read(&secrets, "M").unwrap_err().contains("damaged"));
+    assert!(secrets.delete(app(), name("M")).await.unwrap());
+
+    let old = stage.file().read().unwrap().current().id();
+    stage.file().add().unwrap();
+    assert_eq!(secrets.rotate().await.unwrap().rotated, 2);
+    let kept = stage.store.secret(&shared("a").into(), &name("S")).unwrap().unwrap();
+    assert!(kept.sealed.key != old);
+    assert_eq!(read_shared(&stage.open(), "S").unwrap(), value("of the store"));
+
+    let named = ["S", "T", "T"].map(|key| StoredSecret { store: shared("a"), name: name(key) });
+    assert_eq!(secrets.missing_of_stores(named.iter()).unwrap(), [named[1].clone()]);
+    let error = read_shared(&secrets, "T").unwrap_err().to_string();
+    assert!(error.contains("the store `a` has no secret `T`") && error.contains("T --store a"), "{error}");
+    assert!(secrets.delete(shared("a"), name("S")).await.unwrap());
+    assert!(!secrets.delete(shared("a"), name("S")).await.unwrap());
+    assert!(secrets.stores().unwrap().is_empty() && read(&secrets, "S").is_ok());
+}
+
+#[tokio::test]
+async fn stores_and_their_secrets_are_bounded() {
+    let stage = Stage::with_key();
+    let secrets = stage.open();
+    let one = || Secret::new("x".to_owned());
+    for index in 0..MAX_SECRET_STORES {
+        secrets.put(shared(&format!("s{index}")), name("A"), one()).await.unwrap();
+    }
+    let more = secrets.put(shared("more"), name("A"), one()).await;
+    assert!(matches!(more, Err(SecretError::TooManyStores)));
+    for index in 1..MAX_SECRETS {
+        secrets.put(shared("s0"), name(&format!("A{index}")), one()).await.unwrap();
+    }
+    let more = secrets.put(shared("s0"), name("ONE_MORE"), one()).await;
+    assert!(matches!(more, Err(SecretError::TooMany(_))));
+    assert!(secrets.delete(shared("s1"), name("A")).await.unwrap());
+    secrets.put(shared("more"), name("A"), one()).await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 mod deploy;
 mod objects;
+mod secrets;
 mod serve;
 mod sockets;
 mod trouble;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 use berth_common::cron::Cron;
-use berth_common::ids::{AppName, VariableName};
+use berth_common::ids::{AppName, SecretName, StoreName, VariableName};
 use berth_common::spec::{MAX_CRONS, MAX_ENV_BYTES, MAX_SECRETS};
 
 use super::Main;
@@ -45,9 +45,9 @@ pub struct StoreSecret {
     /// Its name in `env`.
     pub binding: String,
     /// The store.
-    pub store: String,
+    pub store: StoreName,
     /// Its name there.
-    pub secret: String,
+    pub secret: SecretName,
 }
 
 /// What one event may use. None is the default.
@@ -189,14 +189,18 @@ pub(super) fn store_secrets(
     let mut secrets = Vec::new();
     for section in sections {
         reading.unknown_keys(&section, &["binding", "store_id", "secret_name"]);
-        let mut text = |key, example| {
-            let node: &Node = reading.required(&section, key, example)?;
-            Some((reading.text(node, &section.key(key))?.to_owned(), node.at))
-        };
-        let binding = text("binding", "a name in `env`, such as binding = \"KEY\"");
-        let store = text("store_id", "the store's name");
-        let secret = text("secret_name", "the secret's name in the store");
-        if let (Some((binding, at)), Some((store, _)), Some((secret, _))) = (binding, store, secret)
+        let binding: Option<&Node> =
+            reading.required(&section, "binding", "a name in `env`, such as binding = \"KEY\"");
+        let binding = binding.and_then(|node| {
+            let text = reading.text(node, &section.key("binding"))?.to_owned();
+            Some((text, node.at))
+        });
+        let store: Option<&Node> = reading.required(&section, "store_id", "the store's name");
+        let store = store.and_then(|node| reading.parsed(node, &section.key("store_id"), NAME_RULE));
+        let secret: Option<&Node> =
+            reading.required(&section, "secret_name", "the secret's name in the store");
+        let secret = secret.and_then(|node| reading.parsed(node, &section.key("secret_name"), VARIABLE_RULE));
+        if let (Some((binding, at)), Some(store), Some(secret)) = (binding, store, secret)
             && names.take(reading, &binding, at, &section.key("binding"))
         {
             secrets.push(StoreSecret { binding, store, secret });

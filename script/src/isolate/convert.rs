@@ -304,5 +304,9 @@ pub(crate) fn variable<'js>(
         crate::message::Variable::Objects(class) => {
             table.get::<_, Function<'js>>("namespace")?.call((class.as_str(),))
         }
+        crate::message::Variable::StoreSecret(read) => {
+            let read = (read.as_ref().ok().map(String::as_str), read.as_ref().err().map(String::as_str));
+            table.get::<_, Function<'js>>("storeSecret")?.call(read)
+        }
     }
 }

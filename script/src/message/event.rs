@@ -1,5 +1,7 @@
 //! What an edge tells a script.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::container::Change;
@@ -148,7 +150,7 @@ pub struct Resolution {
 }
 
 /// A value of `env`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Variable {
     /// A string.
     Text(String),
@@ -158,6 +160,22 @@ pub enum Variable {
     Assets,
     /// The namespace of the objects of this class.
     Objects(String),
+    /// A secret of a store: its value, or what to say to whoever asks for it.
+    StoreSecret(Result<String, String>),
+}
+
+/// Leaves values out: they may be secrets.
+impl fmt::Debug for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::Json(_) => f.write_str("Json(…)"),
+            Self::Assets => f.write_str("Assets"),
+            Self::Objects(class) => f.debug_tuple("Objects").field(class).finish(),
+            Self::StoreSecret(Ok(_)) => f.write_str("StoreSecret(…)"),
+            Self::StoreSecret(Err(reason)) => f.debug_tuple("StoreSecret").field(reason).finish(),
+        }
+    }
 }
 
 /// What one isolate may use.

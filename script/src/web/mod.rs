@@ -43,6 +43,7 @@ const PARTS: &[(&str, &str)] = &[
     ("response", include_str!("js/response.js")),
     ("fetch", include_str!("js/fetch.js")),
     ("dispatch", include_str!("js/dispatch.js")),
+    ("secrets", include_str!("js/secrets.js")),
     ("container", include_str!("js/container.js")),
     ("storage", include_str!("js/storage.js")),
     ("objects", include_str!("js/objects.js")),

@@ -11,8 +11,8 @@ use crate::fixtures::state;
 use crate::fixtures::tagged;
 use crate::sled::tests::{persist, record};
 use crate::{
-    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, RegistryRecord, Scope, SecretRecord, StateChange,
-    States, TokenRecord, Write,
+    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, RegistryRecord, Scope, SecretHolder, SecretRecord,
+    StateChange, States, TokenRecord, Write,
 };
 
 fn filled(directory: &Path) -> Vec<u8> {
@@ -42,7 +42,8 @@ fn filled(directory: &Path) -> Vec<u8> {
         "key": "0123456789abcdef", "nonce": "AAECAwQFBgcICQoL", "ciphertext": "c2VhbGVk",
     });
     let secret: SecretRecord = serde_json::from_value(secret).unwrap();
-    store.commit(vec![Write::Secret(secret)], Box::new(drop));
+    let shared = SecretRecord { holder: SecretHolder::Store("a".parse().unwrap()), ..secret.clone() };
+    store.commit(vec![Write::Secret(secret), Write::Secret(shared)], Box::new(drop));
     let registry = serde_json::json!({
         "registry": "r.example:5000", "username": "me", "updated_ms": 2,
         "key": "0123456789abcdef", "nonce": "AAECAwQFBgcICQoL", "ciphertext": "c2VhbGVk",
@@ -80,7 +81,7 @@ fn an_export_becomes_an_equal_store() {
                 values: 1,
                 schedules: 1,
                 events: 1,
-                secrets: 1,
+                secrets: 2,
                 registries: 1,
                 usage: 2,
                 images: 1,

@@ -61,8 +61,8 @@ fn schedules_and_events(store: &SledStore, each: &mut impl FnMut(Entry) -> Resul
 }
 
 fn logins_and_usage(store: &SledStore, each: &mut impl FnMut(Entry) -> Result<()>) -> Result<()> {
-    for (app, name) in store.secret_names(None)? {
-        let secret = store.secret(&app, &name)?.context("a secret was removed during the export")?;
+    for (holder, name) in store.secret_names(None)? {
+        let secret = store.secret(&holder, &name)?.context("a secret was removed during the export")?;
         each(Entry::Secret(Box::new(secret)))?;
     }
     for registry in store.registries()? {

@@ -11,7 +11,7 @@ mod usage;
 pub use self::app::{AppHistory, AppVersion, KEPT_VERSIONS, LastVersion};
 pub use self::event::{Delivery, Due, EventId, NUMBER_BYTES};
 pub use self::schedule::{Schedule, What};
-pub use self::secret::{KEY_ID_BYTES, KeyId, RegistryRecord, Sealed, SecretRecord};
+pub use self::secret::{KEY_ID_BYTES, KeyId, RegistryRecord, Sealed, SecretHolder, SecretRecord};
 pub use self::state::{StateChange, StateHead, StoredState};
 pub use self::token::{Scope, TOKEN_PREFIX, TokenId, TokenRecord};
 pub use self::usage::{NoCursor, UsageKey};

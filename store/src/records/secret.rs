@@ -1,11 +1,11 @@
-//! Encrypted secrets of apps, and passwords for registries. Nothing here can decrypt them.
+//! Encrypted secrets of apps and of stores, and passwords for registries. Nothing here can decrypt them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use berth_common::ids::{AppName, SecretName};
+use berth_common::ids::{AppName, SecretName, StoreName};
 use berth_common::image::Registry;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -57,11 +57,73 @@ impl From<KeyId> for String {
     }
 }
 
+/// What a secret belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretHolder {
+    /// An app, which alone uses it.
+    App(AppName),
+    /// A store, whose secrets apps share. It is there as long as it has one.
+    Store(StoreName),
+}
+
+impl SecretHolder {
+    /// Its name among those of its kind.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::App(app) => app.as_str(),
+            Self::Store(store) => store.as_str(),
+        }
+    }
+
+    /// The option of the command line that names it: `--app a`.
+    pub fn option(&self) -> String {
+        match self {
+            Self::App(app) => format!("--app {app}"),
+            Self::Store(store) => format!("--store {store}"),
+        }
+    }
+}
+
+impl fmt::Display for SecretHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(app) => write!(f, "the app `{app}`"),
+            Self::Store(store) => write!(f, "the store `{store}`"),
+        }
+    }
+}
+
+impl From<AppName> for SecretHolder {
+    fn from(app: AppName) -> Self {
+        Self::App(app)
+    }
+}
+
+impl From<&AppName> for SecretHolder {
+    fn from(app: &AppName) -> Self {
+        Self::App(app.clone())
+    }
+}
+
+impl From<StoreName> for SecretHolder {
+    fn from(store: StoreName) -> Self {
+        Self::Store(store)
+    }
+}
+
+impl From<&StoreName> for SecretHolder {
+    fn from(store: &StoreName) -> Self {
+        Self::Store(store.clone())
+    }
+}
+
 /// A secret as stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretRecord {
-    /// The app.
-    pub app: AppName,
+    /// The app or the store.
+    #[serde(flatten)]
+    pub holder: SecretHolder,
     /// The name.
     pub name: SecretName,
     /// When it was first set, in milliseconds since 1970.

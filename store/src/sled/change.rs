@@ -1,10 +1,10 @@
 //! The changes that a write makes to the trees of the database. Does not know files and batches.
 
-use berth_common::ids::{AppName, ObjectId};
+use berth_common::ids::ObjectId;
 use berth_engine::RecordState;
 use serde::Serialize;
 
-use super::super::value::{self, Piece, piece_key};
+use super::super::value::{self, Piece};
 use super::super::{KvChange, StoreError, Write};
 use super::catalogue::{manifest_key, tag_key};
 use super::journal::Draft;
@@ -13,7 +13,7 @@ use super::schedules::{CronMark, cron_key, schedule_key};
 use super::states::Ready;
 use super::tables::Table;
 use crate::UsageKey;
-use crate::{EventId, LastVersion, NUMBER_BYTES};
+use crate::{EventId, LastVersion, NUMBER_BYTES, SecretHolder};
 
 /// A part of a batch, ready to be written.
 pub(super) enum Change {
@@ -83,10 +83,11 @@ impl Change {
                 keys.iter().map(|key| Self::remove(Table::Usage, &key.to_bytes())).collect()
             }
             Write::Secret(secret) => {
-                vec![Self::put(Table::Secrets, &secret_key(&secret.app, secret.name.as_str()), secret)?]
+                let key = secret_key(&secret.holder, secret.name.as_str());
+                vec![Self::put(secret_table(&secret.holder), &key, secret)?]
             }
-            Write::RemoveSecret { app, name } => {
-                vec![Self::remove(Table::Secrets, &secret_key(app, name.as_str()))]
+            Write::RemoveSecret { holder, name } => {
+                vec![Self::remove(secret_table(holder), &secret_key(holder, name.as_str()))]
             }
             Write::Registry(record) => {
                 vec![Self::put(Table::Registries, record.registry.as_str().as_bytes(), record)?]
@@ -184,7 +185,7 @@ impl Change {
                 for (key, piece) in pieces {
                     draft.insert(*table, key.clone(), piece);
                 }
-                remove_pieces_from(pieces.len(), key, *table, draft)
+                draft.remove_pieces_from(pieces.len(), key, *table)
             }
             Self::Entry { table, key, there } => {
                 if *there {
@@ -225,31 +226,22 @@ fn set_due(key: &[u8], due_ms: Option<u64>, draft: &mut Draft<'_>) -> Result<(),
     Ok(())
 }
 
-/// Removes the further pieces of a longer value that was there before.
-pub(super) fn remove_pieces_from(
-    first: usize,
-    key: &[u8],
-    table: Table,
-    draft: &mut Draft<'_>,
-) -> Result<(), StoreError> {
-    for index in first.. {
-        let piece = piece_key(key, u16::try_from(index).unwrap_or(u16::MAX));
-        if draft.get(table, &piece)?.is_none() {
-            break;
-        }
-        draft.remove(table, piece);
-    }
-    Ok(())
-}
-
 /// The key of an object's value.
 pub(super) fn kv_key(object: ObjectId, key: &str) -> Vec<u8> {
     [object.as_bytes(), key.as_bytes()].concat()
 }
 
 /// The key of a secret. Neither name contains a zero byte.
-pub(super) fn secret_key(app: &AppName, name: &str) -> Vec<u8> {
-    [app.as_str().as_bytes(), b"\0", name.as_bytes()].concat()
+pub(super) fn secret_key(holder: &SecretHolder, name: &str) -> Vec<u8> {
+    [holder.name().as_bytes(), b"\0", name.as_bytes()].concat()
+}
+
+/// The table of a secret.
+pub(super) fn secret_table(holder: &SecretHolder) -> Table {
+    match holder {
+        SecretHolder::App(_) => Table::Secrets,
+        SecretHolder::Store(_) => Table::StoreSecrets,
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use sled::transaction::{ConflictableTransactionError, TransactionError};
 use super::tables::{Table, Trees, failed};
 use crate::StoreError;
 use crate::durable::sync_names;
+use crate::value::piece_key;
 
 const JOURNAL_FILE: &str = "journal";
 /// Only the owner may read it: it contains the environment of containers.
@@ -84,6 +85,23 @@ impl<'a> Draft<'a> {
             };
         }
         Ok(keys.into_iter().collect())
+    }
+
+    /// Removes the further pieces of a longer value that was there before.
+    pub(super) fn remove_pieces_from(
+        &mut self,
+        first: usize,
+        key: &[u8],
+        table: Table,
+    ) -> Result<(), StoreError> {
+        for index in first.. {
+            let piece = piece_key(key, u16::try_from(index).unwrap_or(u16::MAX));
+            if self.get(table, &piece)?.is_none() {
+                break;
+            }
+            self.remove(table, piece);
+        }
+        Ok(())
     }
 
     pub(super) fn insert(&mut self, table: Table, key: Vec<u8>, value: &[u8]) {

@@ -8,7 +8,6 @@
 
 use berth_common::ids::ObjectId;
 
-use super::change::remove_pieces_from;
 use super::journal::Draft;
 use super::{OBJECT_ID_BYTES, SledStore, Table, failed};
 use crate::value::{self, Piece, piece_key};
@@ -84,7 +83,7 @@ fn put(table: Table, key: &[u8], pieces: &[Piece], draft: &mut Draft<'_>) -> Res
     for (key, piece) in pieces {
         draft.insert(table, key.clone(), piece);
     }
-    remove_pieces_from(pieces.len(), key, table, draft)
+    draft.remove_pieces_from(pieces.len(), key, table)
 }
 
 /// Removes all parts with this prefix, from this key on.

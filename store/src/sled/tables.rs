@@ -42,11 +42,13 @@ pub(crate) enum Table {
     /// What objects of programs keep (`states`).
     States,
     StateParts,
+    /// Encrypted secrets that apps share, by store and name.
+    StoreSecrets,
 }
 
 impl Table {
     /// All tables in the order of their numbers, with their names in the database.
-    pub(super) const ALL: [(Self, &str); 20] = [
+    pub(super) const ALL: [(Self, &str); 21] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -67,6 +69,7 @@ impl Table {
         (Self::LastVersions, "last_versions"),
         (Self::States, "states"),
         (Self::StateParts, "state_parts"),
+        (Self::StoreSecrets, "store_secrets"),
     ];
 }
 

@@ -376,25 +376,34 @@ fn values_are_kept_by_object_and_listed_by_prefix() {
 fn secrets_are_kept_by_app_and_name() {
     let directory = TempDir::new().unwrap();
     let store = SledStore::open(directory.path()).unwrap();
-    let (a, ab, name) = ("a".parse().unwrap(), "ab".parse().unwrap(), |text: &str| text.parse().unwrap());
-    let secret = |app: &AppName, name: SecretName, bytes: usize| -> SecretRecord {
+    let name = |text: &str| -> SecretName { text.parse().unwrap() };
+    let [a, ab] = ["a", "ab"].map(|app| SecretHolder::App(app.parse().unwrap()));
+    let store_a = SecretHolder::Store("a".parse().unwrap());
+    let secret = |holder: &SecretHolder, name: SecretName, bytes: usize| -> SecretRecord {
+        let kind = if *holder == store_a { "store" } else { "app" };
         serde_json::from_value(serde_json::json!({
-            "app": app, "name": name, "created_ms": 1, "updated_ms": 2, "version": 3,
+            kind: holder.name(), "name": name, "created_ms": 1, "updated_ms": 2, "version": 3,
             "key": "0123456789abcdef", "nonce": "", "ciphertext": "A".repeat(bytes),
         }))
         .unwrap()
     };
     let large = secret(&a, name("S"), 88 * 1024);
     let (tell, told) = sync_channel(1);
-    let writes = [large.clone(), secret(&a, name("SA"), 0), secret(&ab, name("S"), 0)].map(Write::Secret);
+    let shared = secret(&store_a, name("S"), 4);
+    let writes = [large.clone(), secret(&a, name("SA"), 0), secret(&ab, name("S"), 0), shared.clone()];
+    let writes = writes.map(Write::Secret);
     store.commit(writes.into(), Box::new(move |result| tell.send(result).unwrap()));
     told.recv().unwrap().unwrap();
     assert_eq!(store.secret(&a, &name("S")).unwrap(), Some(large));
     assert_eq!(store.secret(&ab, &name("SA")).unwrap(), None);
+    assert_eq!(store.secret(&store_a, &name("S")).unwrap(), Some(shared));
+    assert_eq!(store.secret(&store_a, &name("SA")).unwrap(), None);
     let (first, second) = ((a.clone(), name("S")), (a.clone(), name("SA")));
+    let of_store = (store_a.clone(), name("S"));
     assert_eq!(store.secret_names(Some(&a)).unwrap(), [first.clone(), second.clone()]);
-    assert_eq!(store.secret_names(None).unwrap(), [first.clone(), second, (ab, name("S"))]);
-    store.commit(vec![Write::RemoveSecret { app: a.clone(), name: name("SA") }], Box::new(drop));
+    assert_eq!(store.secret_names(Some(&store_a)).unwrap(), std::slice::from_ref(&of_store));
+    assert_eq!(store.secret_names(None).unwrap(), [first.clone(), second, (ab, name("S")), of_store.clone()]);
+    store.commit(vec![Write::RemoveSecret { holder: a.clone(), name: name("SA") }], Box::new(drop));
     drop(store);
     let store = SledStore::open(directory.path()).unwrap();
     assert_eq!(store.secret_names(Some(&a)).unwrap(), [first]);

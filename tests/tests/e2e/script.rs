@@ -2,6 +2,7 @@
 
 mod containers;
 mod kills;
+mod leaks;
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ fn spec(source: &str) -> Value {
     }})
 }
 
-async fn deploy(cluster: &Cluster, source: &str) -> Result<()> {
+pub(crate) async fn deploy(cluster: &Cluster, source: &str) -> Result<()> {
     let admin = cluster.admin();
     let path = format!("/v1/files/{}", Digest::of(source.as_bytes()));
     let (status, answer) = admin.put_bytes(&path, source.to_owned()).await?;

@@ -1,6 +1,7 @@
 //! `berth versions`, `berth rollback` and `berth apps`: current and earlier deployments.
 
 mod delete;
+mod info;
 
 use std::time::SystemTime;
 
@@ -82,6 +83,7 @@ async fn show_plan(admin: &Admin, args: &Rollback) -> Result<()> {
 pub(crate) async fn run(command: Apps) -> Result<()> {
     match command {
         Apps::List(args) => list(&args).await,
+        Apps::Info(args) => info::show(&args).await,
         Apps::Delete { app, purge, yes, dry_run, admin } => {
             let app = app.name()?.clone();
             delete::run(&Order { app, purge, yes, dry_run }, &admin.edge()?).await

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use berth_api::secrets::{Rotation, SecretOfApp};
+use berth_common::spec::StoredSecret;
 use tokio::process::Command;
 
 use crate::admin::Admin;
@@ -69,6 +70,9 @@ fn warn_of_unreadable(rotation: &Rotation) {
     for SecretOfApp { app, name } in &rotation.unreadable {
         output::note!("warning: the secret {name} of {app} cannot be read, and stays as it is");
     }
+    for StoredSecret { store, name } in &rotation.unreadable_of_stores {
+        output::note!("warning: the secret {name} of the store {store} cannot be read, and stays as it is");
+    }
     for registry in &rotation.unreadable_registries {
         output::note!("warning: the password for {registry} cannot be read, and stays as it is");
     }
@@ -121,6 +125,7 @@ mod tests {
             current: "2".to_owned(),
             rotated: 1,
             unreadable: Vec::new(),
+            unreadable_of_stores: Vec::new(),
             unreadable_registries: Vec::new(),
             in_use: in_use.iter().map(ToString::to_string).collect(),
         };

@@ -1,5 +1,6 @@
 //! `berth secret`: values that apps receive and that are never shown.
 
+mod held;
 mod key;
 
 use std::fs::{self, File};
@@ -8,19 +9,21 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
-use berth_api::secrets::{SecretEntry, SecretList};
-use berth_common::ids::{AppName, ClassName, SecretName};
+use berth_api::secrets::SecretStoreList;
+use berth_common::ids::{AppName, StoreName};
 use berth_common::manifest::Manifest;
 use berth_common::spec::MAX_SECRET_BYTES;
 use serde_json::Value;
 
 use crate::admin::Admin;
 use crate::app::MANIFEST;
-use crate::args::{AnyApp, OfApp, OneSecret, Secret, Show};
+use crate::args::{AnyApp, HeldBy, OneSecret, Secret, Show};
 use crate::failure::bad_input;
 use crate::prompt;
 use crate::{ids, output, worker};
 
+use self::held::Entry;
+pub(crate) use self::held::Holder;
 pub(crate) use self::key::make_if_missing;
 
 const HEADINGS: [&str; 5] = ["NAME", "PUT", "VERSION", "USED BY", "STATE"];
@@ -30,7 +33,8 @@ pub(crate) async fn run(command: Secret) -> Result<()> {
         Secret::Put { secret, from_file, allow_empty } => {
             put(&secret, from_file.as_deref(), allow_empty).await
         }
-        Secret::List { app, show } => list(&app, &show).await,
+        Secret::List { app, store, show } => list_of(&app, store, &show).await,
+        Secret::Stores(show) => stores(&show).await,
         Secret::Delete { secret, dry_run } => delete(&secret, dry_run).await,
         Secret::Init(place) => key::init(&place).await,
         Secret::Rotate { place, dry_run: false, admin } => key::rotate(&place, &admin).await,
@@ -38,10 +42,13 @@ pub(crate) async fn run(command: Secret) -> Result<()> {
     }
 }
 
-impl OfApp {
-    /// The app that is named, or the one of the current directory.
-    fn name(&self) -> Result<AppName> {
-        name_or_here(self.app.as_ref())
+impl HeldBy {
+    /// The store or the app that is named, or the app of the current directory.
+    fn holder(&self) -> Result<Holder> {
+        match &self.store {
+            Some(store) => Ok(Holder::Store(store.clone())),
+            None => name_or_here(self.app.as_ref()).map(Holder::App),
+        }
     }
 }
 
@@ -60,21 +67,16 @@ fn name_or_here(app: Option<&AppName>) -> Result<AppName> {
     Ok(Manifest::parse(Path::new(MANIFEST), &text).map_err(bad_input)?.name)
 }
 
-/// Where a secret is in the API.
-pub(crate) fn path(app: &AppName, name: &SecretName) -> String {
-    format!("/v1/apps/{app}/secrets/{name}")
-}
-
 /// Puts a secret: the content of a file, or what is on standard input.
 pub(crate) async fn put(secret: &OneSecret, file: Option<&Path>, allow_empty: bool) -> Result<()> {
-    let app = secret.app.name()?;
+    let holder = secret.of.holder()?;
     let value = match file {
         Some(file) => {
             let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()));
             read(opened.map_err(bad_input)?)?
         }
         None if io::stdin().is_terminal() => {
-            let question = format!("value of {} for the app {app}: ", secret.name);
+            let question = format!("value of {} for {}: ", secret.name, holder.in_full());
             prompt::ask(&question, "nothing was put").await?
         }
         None => read(io::stdin().lock())?,
@@ -86,8 +88,8 @@ pub(crate) async fn put(secret: &OneSecret, file: Option<&Path>, allow_empty: bo
         )));
     }
     let admin = secret.admin.edge()?;
-    admin.put(&path(&app, &secret.name), value).await?;
-    Ok(output::line(format_args!("put {} of {app}", secret.name))?)
+    admin.put(&holder.path(&secret.name), value).await?;
+    Ok(output::line(format_args!("put {} of {holder}", secret.name))?)
 }
 
 /// A value without the newline that editors and shells end texts with.
@@ -100,18 +102,27 @@ fn read(from: impl Read) -> Result<Vec<u8>> {
     Ok(value)
 }
 
-/// An app's secrets, as the edge says it and read.
-pub(crate) async fn entries(admin: &Admin, app: &AppName) -> Result<(Value, Vec<SecretEntry>)> {
-    let answer: Value = admin.get(&format!("/v1/apps/{app}/secrets")).await?;
-    let list: SecretList = serde_json::from_value(answer.clone())?;
-    Ok((answer, list.secrets))
+/// The secrets of an app or a store, as the edge says it and read.
+pub(crate) async fn entries(admin: &Admin, holder: &Holder) -> Result<(Value, Vec<Entry>)> {
+    let answer: Value = admin.get(&holder.list()).await?;
+    let entries = holder.read(answer.clone())?;
+    Ok((answer, entries))
 }
 
-async fn list(app: &AnyApp, show: &Show) -> Result<()> {
-    let (app, admin) = (name_or_here(app.name())?, show.admin.edge()?);
-    let (answer, secrets) = entries(&admin, &app).await?;
+async fn list_of(app: &AnyApp, store: Option<StoreName>, show: &Show) -> Result<()> {
+    match store {
+        Some(store) => list(&Holder::Store(store), show).await,
+        None => list(&Holder::App(name_or_here(app.name())?), show).await,
+    }
+}
+
+/// Lists the secrets of an app or a store.
+pub(crate) async fn list(holder: &Holder, show: &Show) -> Result<()> {
+    let admin = show.admin.edge()?;
+    let (answer, secrets) = entries(&admin, holder).await?;
     if secrets.is_empty()
-        && let Err(unknown) = ids::expect_app(&admin, &app).await
+        && let Holder::App(app) = holder
+        && let Err(unknown) = ids::expect_app(&admin, app).await
     {
         // Secrets may come before their app: that is no failure, but may be a slip.
         output::note!("note: {unknown:#}");
@@ -120,41 +131,47 @@ async fn list(app: &AnyApp, show: &Show) -> Result<()> {
         return output::json(&answer);
     }
     let now = SystemTime::now();
-    let row = |secret: &SecretEntry| {
+    let row = |secret: &Entry| {
         let state = if secret.readable { "readable" } else { "unreadable" };
         vec![
             secret.name.to_string(),
             output::ago(secret.updated_ms, now),
             secret.version.to_string(),
-            users(secret),
+            secret.users(),
             state.to_owned(),
         ]
     };
     Ok(output::table(&HEADINGS, secrets.iter().map(row).collect())?)
 }
 
-fn users(secret: &SecretEntry) -> String {
-    let users: Vec<&str> = secret.used_by.iter().map(ClassName::as_str).collect();
-    if users.is_empty() { "-".to_owned() } else { users.join(", ") }
+/// Lists the stores.
+pub(crate) async fn stores(show: &Show) -> Result<()> {
+    let answer: Value = show.admin.edge()?.get("/v1/secret-stores").await?;
+    if show.json {
+        return output::json(&answer);
+    }
+    let list: SecretStoreList = serde_json::from_value(answer)?;
+    let rows = list.stores.iter().map(|store| vec![store.name.to_string(), store.secrets.to_string()]);
+    Ok(output::table(&["STORE", "SECRETS"], rows.collect())?)
 }
 
 /// Deletes a secret, or shows what that would do.
 pub(crate) async fn delete(secret: &OneSecret, dry_run: bool) -> Result<()> {
-    let (app, admin) = (secret.app.name()?, secret.admin.edge()?);
+    let (holder, admin) = (secret.of.holder()?, secret.admin.edge()?);
     if !dry_run {
-        admin.delete(&path(&app, &secret.name)).await?;
-        return Ok(output::line(format_args!("deleted {} of {app}", secret.name))?);
+        admin.delete(&holder.path(&secret.name)).await?;
+        return Ok(output::line(format_args!("deleted {} of {holder}", secret.name))?);
     }
-    let (_, secrets) = entries(&admin, &app).await?;
+    let (_, secrets) = entries(&admin, &holder).await?;
     let found = secrets.iter().find(|entry| entry.name == secret.name);
-    let found = found.with_context(|| format!("the app {app} has no secret {}", secret.name))?;
-    let users = users(found);
-    Ok(output::line(format_args!("{} of {app} would be deleted; classes that use it: {users}", found.name))?)
+    let found = found.with_context(|| format!("{} has no secret {}", holder.in_full(), secret.name))?;
+    let (name, users, kind) = (&found.name, found.users(), holder.users());
+    Ok(output::line(format_args!("{name} of {holder} would be deleted; {kind} that use it: {users}"))?)
 }
 
 /// Prints which of an app's secrets stay when it is deleted. For an edge without secrets there are none.
 pub(crate) async fn tell_what_stays(admin: &Admin, app: &AppName) {
-    if let Ok((_, secrets)) = entries(admin, app).await
+    if let Ok((_, secrets)) = entries(admin, &Holder::App(app.clone())).await
         && !secrets.is_empty()
     {
         let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();

@@ -43,6 +43,7 @@ pub(crate) async fn run(args: Wrangler) -> Result<()> {
         Some(WranglerCommand::Deploy(args)) => deploy_as(&place, args).await,
         Some(WranglerCommand::Types(args)) => types::run(&place, &args),
         Some(WranglerCommand::Secret(command)) => secrets::run(&place, command).await,
+        Some(WranglerCommand::SecretsStore(command)) => secrets::run_stores(command).await,
         Some(WranglerCommand::Containers(command)) => containers::run(command).await,
         Some(WranglerCommand::Other(words)) => Err(not_there("", &words)),
         None => Err(bad_input(anyhow!("expected a command, such as dev or deploy; --help lists them"))),
@@ -169,7 +170,7 @@ fn refuse(rest: &Rest) -> Result<()> {
 }
 
 /// Commands of wrangler's, and what Berth has in their place.
-const ELSEWHERE: [(&str, &str); 12] = [
+const ELSEWHERE: [(&str, &str); 14] = [
     ("tail", "`berth logs -f --app APP` shows what programs write"),
     ("delete", "`berth apps delete APP` ends an app"),
     ("rollback", "`berth rollback APP` goes back to an earlier version"),
@@ -181,7 +182,18 @@ const ELSEWHERE: [(&str, &str); 12] = [
     ("containers delete", "`berth apps delete APP` ends an app with its containers"),
     ("containers registries", "`berth registries` keeps users of other registries"),
     ("containers ssh", "`berth connect` reaches a port of a container"),
-    ("secrets-store", "put the secret for each app, with `secret put`"),
+    (
+        "secrets-store store create",
+        "a store is there once it has a secret, which `secrets-store secret create` puts",
+    ),
+    (
+        "secrets-store store delete",
+        "a store goes with its last secret, which `secrets-store secret delete` deletes",
+    ),
+    (
+        "secrets-store secret update",
+        "`secrets-store secret create` puts a secret in place of the one that is there",
+    ),
 ];
 
 /// What there is no command for.

@@ -1,4 +1,4 @@
-//! `wrangler secret`: the secrets of the project's app.
+//! `wrangler secret`: the secrets of the project's app. `wrangler secrets-store`: those of stores.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,10 +10,13 @@ use berth_common::secret::Secret;
 use berth_common::spec::{MAX_SECRET_BYTES, MAX_SECRETS};
 use serde_json::{Value, json};
 
-use super::Project;
+use super::{Project, not_there};
 use crate::admin::Admin;
-use crate::args::{OfApp, OfWorker, OneSecret, WranglerSecret};
-use crate::commands::secret;
+use crate::args::{
+    HeldBy, OfWorker, OneSecret, StoreRest, WranglerSecret, WranglerSecretsStore, WranglerStored,
+    WranglerStores,
+};
+use crate::commands::secret::{self, Holder};
 use crate::failure::bad_input;
 use crate::{output, worker};
 
@@ -29,6 +32,52 @@ pub(super) async fn run(project: &Project, command: WranglerSecret) -> Result<()
     }
 }
 
+/// The secrets of stores. They are the edge's, whatever is said of where they are to be.
+pub(super) async fn run_stores(command: WranglerSecretsStore) -> Result<()> {
+    match command {
+        WranglerSecretsStore::Store(WranglerStores::List { rest, show }) => {
+            refuse_value(&rest)?;
+            secret::stores(&show).await
+        }
+        WranglerSecretsStore::Store(WranglerStores::Other(words)) => {
+            Err(not_there("secrets-store store ", &words))
+        }
+        WranglerSecretsStore::Secret(command) => stored(command).await,
+        WranglerSecretsStore::Other(words) => Err(not_there("secrets-store ", &words)),
+    }
+}
+
+async fn stored(command: WranglerStored) -> Result<()> {
+    let of_store = |store, name, admin| {
+        let of = HeldBy { app: None, store: Some(store) };
+        OneSecret { name, of, admin }
+    };
+    match command {
+        WranglerStored::Create { store, name, rest, admin } => {
+            refuse_value(&rest)?;
+            secret::put(&of_store(store, name, admin), None, false).await
+        }
+        WranglerStored::List { store, rest, show } => {
+            refuse_value(&rest)?;
+            secret::list(&Holder::Store(store), &show).await
+        }
+        WranglerStored::Delete { store, secret_id, rest, admin } => {
+            refuse_value(&rest)?;
+            secret::delete(&of_store(store, secret_id, admin), false).await
+        }
+        WranglerStored::Other(words) => Err(not_there("secrets-store secret ", &words)),
+    }
+}
+
+fn refuse_value(rest: &StoreRest) -> Result<()> {
+    if !rest.has_value {
+        return Ok(());
+    }
+    Err(bad_input(anyhow!(
+        "--value: not supported by this version of Berth: other users could see it, and a value is read from standard input"
+    )))
+}
+
 fn app(project: &Project, of: &OfWorker) -> Result<AppName> {
     match &of.app {
         Some(app) => Ok(app.clone()),
@@ -38,13 +87,13 @@ fn app(project: &Project, of: &OfWorker) -> Result<AppName> {
 
 fn one(project: &Project, name: SecretName, of: OfWorker) -> Result<OneSecret> {
     let app = app(project, &of)?;
-    Ok(OneSecret { name, app: OfApp { app: Some(app) }, admin: of.admin })
+    Ok(OneSecret { name, of: HeldBy { app: Some(app), store: None }, admin: of.admin })
 }
 
 /// As wrangler shows them.
 async fn list(project: &Project, of: &OfWorker, format: &str) -> Result<()> {
     let (app, admin) = (app(project, of)?, of.admin.edge()?);
-    let (_, secrets) = secret::entries(&admin, &app).await?;
+    let (_, secrets) = secret::entries(&admin, &Holder::App(app)).await?;
     if format == "json" {
         let entry = |name: &SecretName| json!({"name": name, "type": "secret_text"});
         return output::json(&secrets.iter().map(|secret| entry(&secret.name)).collect::<Vec<_>>());
@@ -77,7 +126,7 @@ async fn bulk(project: &Project, of: &OfWorker, file: Option<&Path>) -> Result<(
 }
 
 async fn change(admin: &Admin, app: &AppName, name: &SecretName, value: Option<&Secret>) -> Result<()> {
-    let path = secret::path(app, name);
+    let path = Holder::App(app.clone()).path(name);
     let Some(value) = value else {
         // One that is not there is as wanted.
         return match admin.delete(&path).await {

@@ -2,6 +2,7 @@
 //! and reads. Judges nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_script::message::{
     BODY_WINDOW, BodyRef, Destination, Effect, Event, EventId, HostBody, OpId, Piece, Request, Response,
@@ -67,13 +68,13 @@ impl Actor {
                 self.code = Code::Failed(failed);
             }
             Effect::Condemned(why) => {
-                self.version.condemned();
+                self.version.condemned(why.into());
                 self.forget_all(&Failure::Ended(why.into()));
                 self.code = Code::Missing;
             }
             Effect::Responded(event, response) => self.responded(event, *response),
             Effect::Failed(event, error) => self.failed(event, error),
-            Effect::Done { event, .. } => self.done(event),
+            Effect::Done { event, cpu_us } => self.done(event, Duration::from_micros(cpu_us)),
             Effect::Fetch { op, event, destination, request, .. } => {
                 self.fetch(op, event, *request, |request| Outgoing { destination, request });
             }
@@ -193,8 +194,9 @@ impl Actor {
         call.failed = Some(error);
     }
 
-    fn done(&mut self, event: EventId) {
+    fn done(&mut self, event: EventId, cpu: Duration) {
         let Some(call) = self.calls.remove(&event) else { return };
+        self.version.counts.event(call.kind, call.failed.is_none(), call.begun, cpu);
         self.forget_call(event);
         if let Some(answer) = call.answer {
             let text = "The script will never generate a response.";
@@ -298,6 +300,7 @@ impl Actor {
 
     pub(super) fn fail_all(&mut self, why: &Failure) {
         for (_, call) in self.calls.drain() {
+            self.version.counts.event(call.kind, false, call.begun, Duration::ZERO);
             if let Some(answer) = call.answer {
                 answer.fail(why.clone());
             }
@@ -317,6 +320,6 @@ impl Actor {
         self.open_bytes = 0;
         self.given.clear();
         self.asked.clear();
-        self.objects.forget_all();
+        self.objects.forget_all(&self.version.counts);
     }
 }

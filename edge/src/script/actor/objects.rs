@@ -24,6 +24,7 @@ use serde_bytes::ByteBuf;
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::super::counts::Counts;
 use super::super::failure::{Ended, Failure};
 use super::super::ledger::Lie;
 use super::super::link::{Asking, Called, Carried, Command, Read, What, next_event};
@@ -94,10 +95,12 @@ impl Objects {
     }
 
     /// The process or its isolate is lost. What is with the store is settled under its claims still.
-    pub(super) fn forget_all(&mut self) {
+    pub(super) fn forget_all(&mut self, counts: &Counts) {
         self.opening.clear();
-        let gone = std::mem::take(&mut self.here);
-        gone.into_values().for_each(|here| self.give_up(&here));
+        for here in std::mem::take(&mut self.here).into_values() {
+            counts.objects.leave();
+            self.give_up(&here);
+        }
     }
 
     /// What waits behind the commit that is with the store does not wait any more.
@@ -205,6 +208,7 @@ impl Actor {
             container_changes,
         };
         self.objects.here.insert(id, here);
+        self.version.counts.objects.enter();
         self.container_changed(id);
     }
 
@@ -287,6 +291,7 @@ impl Actor {
     /// An object is not here any more.
     pub(super) fn object_ended(&mut self, id: ObjectId) -> Option<Here> {
         let here = self.objects.here.remove(&id)?;
+        self.version.counts.objects.leave();
         self.objects.give_up(&here);
         self.forget_call(here.life);
         Some(here)
@@ -296,6 +301,9 @@ impl Actor {
     /// before that; what was told to go comes back, and finds its container.
     pub(super) fn object_reset(&mut self, id: ObjectId) {
         let Some(mut here) = self.object_ended(id) else { return };
+        if !here.told_to_go {
+            self.version.counts.resets.count();
+        }
         if let Some(container) = here.container.take().filter(|_| !here.told_to_go) {
             container.reset(Box::new(here.claim));
         }

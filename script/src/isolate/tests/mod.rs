@@ -11,6 +11,7 @@ mod package;
 mod passing;
 #[path = "../../../tests/plain/mod.rs"]
 mod plain;
+mod secrets;
 mod sockets;
 mod sql;
 mod storage;

@@ -27,7 +27,7 @@ macro_rules! follow {
                 example($example, async |_, guide| guide.rest().await)
             }
         )*
-        const FOLLOWED: &[&str] = &[CRON, $($example),*];
+        const FOLLOWED: &[&str] = &[CRON, WORKER_CRON, $($example),*];
     };
 }
 
@@ -37,6 +37,10 @@ follow! {
     examples_static_frontend_serves_a_page_and_asks_its_backend: "static-frontend",
     examples_worker_answers_beside_its_static_files: "worker",
     examples_worker_containers_are_started_by_their_worker: "worker-containers",
+    examples_worker_hono_routes_requests_to_containers: "worker-hono",
+    examples_worker_env_and_secrets_reach_all_containers_or_one: "worker-env-and-secrets",
+    examples_worker_websocket_echoes_in_a_room: "worker-websocket",
+    examples_worker_static_frontend_serves_a_page_and_asks_its_backend: "worker-static-frontend",
     examples_env_and_secrets_reach_all_containers_or_one: "env-and-secrets",
     examples_status_hooks_are_received_and_verified: "status-hooks",
     examples_websocket_echoes_in_a_room: "websocket",
@@ -45,6 +49,7 @@ follow! {
 }
 
 const CRON: &str = "cron";
+const WORKER_CRON: &str = "worker-cron";
 
 /// A cluster as `./dev up` makes it, with an example's README open.
 fn example(name: &str, steps: impl AsyncFnOnce(&mut Cluster, &mut Guide) -> Result<()>) -> Outcome {
@@ -62,28 +67,43 @@ fn example(name: &str, steps: impl AsyncFnOnce(&mut Cluster, &mut Guide) -> Resu
 fn examples_cron_starts_its_container_with_the_moment() -> Outcome {
     example(CRON, async |cluster, guide| {
         guide.step().await?;
-        let admin = cluster.admin();
-        wait::until("the cron to be stored", PATIENCE, async || {
-            let crons = admin.get("/v1/apps/cron/crons").await?;
-            ensure!(crons["crons"][0]["next_ms"].is_u64(), "{crons}");
-            Ok(())
-        })
-        .await?;
-        // Its reader waits two minutes; here they have passed while the edge was down.
-        wait::until("its mark to be set back", PATIENCE, async || {
-            let changed = stored::change(cluster, |line| {
-                let Some(last) = line.get_mut("cron").and_then(|cron| cron.get_mut("last_ms")) else {
-                    return false;
-                };
-                *last = json!(last.as_u64().unwrap_or_default() - TWO_MINUTES_MS);
-                true
-            });
-            ensure!(changed.await? == 1, "no mark of the cron is stored");
-            Ok(())
-        })
-        .await?;
+        pass_two_minutes(cluster, CRON).await?;
         guide.rest().await
     })
+}
+
+#[test]
+fn examples_worker_cron_starts_a_container_that_ends() -> Outcome {
+    example(WORKER_CRON, async |cluster, guide| {
+        // The first looks at it, the second deploys it.
+        guide.step().await?;
+        guide.step().await?;
+        pass_two_minutes(cluster, WORKER_CRON).await?;
+        guide.rest().await
+    })
+}
+
+/// The reader of a cron's README waits two minutes; here they have passed while the edge was down.
+async fn pass_two_minutes(cluster: &mut Cluster, app: &str) -> Result<()> {
+    let admin = cluster.admin();
+    wait::until("the cron to be stored", PATIENCE, async || {
+        let crons = admin.get(&format!("/v1/apps/{app}/crons")).await?;
+        ensure!(crons["crons"][0]["next_ms"].is_u64(), "{crons}");
+        Ok(())
+    })
+    .await?;
+    wait::until("its mark to be set back", PATIENCE, async || {
+        let changed = stored::change(cluster, |line| {
+            let Some(last) = line.get_mut("cron").and_then(|cron| cron.get_mut("last_ms")) else {
+                return false;
+            };
+            *last = json!(last.as_u64().unwrap_or_default() - TWO_MINUTES_MS);
+            true
+        });
+        ensure!(changed.await? == 1, "no mark of the cron is stored");
+        Ok(())
+    })
+    .await
 }
 
 #[test]
