@@ -6,7 +6,7 @@ use std::path::Path;
 
 use berth_common::ids::ClassName;
 use berth_common::manifest::{
-    ClassManifest, DeclaredImage, PORT_TIMEOUT, PREPARED, SLEEP_AFTER, START_TIMEOUT, STOP_GRACE,
+    ClassManifest, DeclaredImage, PORT_TIMEOUT, SLEEP_AFTER, START_TIMEOUT, STOP_GRACE,
 };
 use berth_common::spec::{StartBoost, WAKE_GRACE};
 use berth_project::{Config, Container, Problem};
@@ -66,11 +66,12 @@ fn class(container: &Container, name: ClassName) -> ClassManifest {
         port_timeout: PORT_TIMEOUT,
         stop_grace: STOP_GRACE,
         wake_grace: WAKE_GRACE,
-        // Each start says it anew; what is prepared fits the usual one.
+        // Each start says it anew.
         enable_internet: true,
         init: container.init.unwrap_or(true),
         capabilities: container.capabilities.clone(),
-        prepared: container.prepared.unwrap_or(PREPARED),
+        // What is prepared fits no start: each has the id of its object, and what the code adds, in its environment.
+        prepared: container.prepared.unwrap_or(0),
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
