@@ -266,7 +266,7 @@ impl Edge {
             secrets: Arc::clone(&secrets),
             allowed: config.allow_hooks_to.clone(),
             files: Arc::new(RoutedFiles(Arc::clone(&router))),
-            containers: Arc::new(RoutedContainers(shards.clone())),
+            containers: Arc::new(RoutedContainers::new(shards.clone())),
             store: Arc::clone(&store),
             agenda: Arc::clone(&agenda),
         }));

@@ -81,8 +81,8 @@ pub enum Effect {
         node: NodeId,
         /// The instance.
         instance: InstanceId,
-        /// How it has ended, which is durable by now; none for one that no object had.
-        outcome: Option<Outcome>,
+        /// The object whose instance it was, and how that has ended, which is durable by now; none for one that no object had.
+        ended: Option<(ObjectId, Outcome)>,
     },
     /// A request may go ahead, and holds the instance from now on.
     Grant {

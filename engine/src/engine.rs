@@ -154,9 +154,9 @@ impl Engine {
         self.objects.get(&id).and_then(|slot| slot.object.view())
     }
 
-    /// The instance that an object has, or whose end is being written.
-    pub fn last_instance(&self, id: ObjectId) -> Option<InstanceId> {
-        self.objects.get(&id).and_then(|slot| slot.object.last_instance())
+    /// Whether an object has an instance, or the end of one is being written.
+    pub fn has_instance(&self, id: ObjectId) -> bool {
+        self.objects.get(&id).is_some_and(|slot| slot.object.has_instance())
     }
 
     /// The name of an object, if it is in memory.
@@ -250,7 +250,7 @@ impl Engine {
 /// Ends or forgets an instance that belongs to no object, so that an object never has two.
 fn dispose(node: NodeId, status: InstanceStatus) -> Effect {
     match status.phase {
-        Phase::Exited(_) => Effect::Forget { node, instance: status.instance, outcome: None },
+        Phase::Exited(_) => Effect::Forget { node, instance: status.instance, ended: None },
         Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping => {
             Effect::Stop { node, stop: Stop { instance: status.instance, signal: SIGKILL, grace_ms: 0 } }
         }

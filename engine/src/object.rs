@@ -213,16 +213,8 @@ impl Object {
         if let State::Live(live) = &self.state { Some(&live.node) } else { None }
     }
 
-    pub(crate) fn last_instance(&self) -> Option<InstanceId> {
-        match &self.state {
-            State::Live(live) => Some(live.instance),
-            State::Ending { instance, .. } => Some(*instance),
-            State::Loading
-            | State::Delayed { .. }
-            | State::Reserving { .. }
-            | State::Unplaced
-            | State::Gone => None,
-        }
+    pub(crate) fn has_instance(&self) -> bool {
+        matches!(self.state, State::Live(_) | State::Ending { .. })
     }
 
     pub(crate) fn standing(&self, node: &NodeId, instance: InstanceId, generation: Generation) -> Standing {

@@ -13,30 +13,35 @@
 //!
 //! What fails, and what happens then:
 //! * The start is refused or fails: the code is told why, in the texts that programs look for, and may start again.
-//! * The script or the edge dies, or another version takes the object: the container goes on for the class's `sleep_after`; the object
-//!   finds it when it comes back.
-//! * The object is reset by its own code: the container ends, unless it was to go on, and nobody has the object before that.
-//! * An order cannot be made durable: it is given again every second until the container has ended.
+//! * The script or the edge dies, or another version takes the object: what was ordered last is carried out; the container goes on for
+//!   the class's `sleep_after`, or as long as its code wanted; the object finds it when it comes back.
+//! * The object is reset by its own code: the container ends, unless it was to go on, and nobody has the object before that, but for
+//!   an end that takes longer than `RESET_LIMIT`: then the object may be had before, and finds what still runs.
+//! * An end cannot be made durable: it is ordered again every second until the container has ended, or the object is back.
+//! * A node does not take signals: each is given up after its time, and they wait for each other, `SIGNALS_PER_APP` at once.
 
+mod shared;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use berth_common::ids::ObjectKey;
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
 use berth_common::wire::call::Signal;
-use berth_engine::{EndOrder, Refused};
+use berth_engine::{EndOrder, Placement, Refused};
 use berth_script::message::ScriptError;
 use berth_script::message::container::{
     Change, Ended, NO_INSTANCE, NOT_RUNNING, Order, Start, TOO_FAST, TOO_MANY,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::Request;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use self::shared::{Shared, Turn};
 use super::{Proxy, ported, signal};
 use crate::programs::{Contained, Container, ContainerChanges, Containers, PortAnswer};
 use crate::script::Body;
@@ -45,7 +50,7 @@ use crate::shard::objects::{Hold, InstanceEnd, Launch};
 
 /// What a container finds the id of its object in.
 const OBJECT_ID: &str = "CLOUDFLARE_DURABLE_OBJECT_ID";
-/// Orders of one object's code that wait, above which signals are dropped: the kernel joins those that are not taken, too.
+/// Signals of one object's code that wait, above which further ones are dropped: the kernel joins those that are not taken, too.
 const WAITING: usize = 64;
 /// How long an end that could not be ordered waits for the next try.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -54,11 +59,20 @@ const LONGEST_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long an object that was reset waits for its container to end.
 const RESET_LIMIT: Duration = Duration::from_secs(30);
 /// The signals by which programs are told to end.
-const ENDING: [u8; 4] = [2, 3, 9, 15];
+const ENDING: [u8; 3] = [2, 3, 15];
 const SIGKILL: u8 = 9;
 
 /// The containers of objects, each on its shard.
-pub(crate) struct RoutedContainers(pub(crate) Shards<Proxy>);
+pub(crate) struct RoutedContainers {
+    shards: Shards<Proxy>,
+    shared: Shared,
+}
+
+impl RoutedContainers {
+    pub(crate) fn new(shards: Shards<Proxy>) -> Self {
+        Self { shards, shared: Shared::default() }
+    }
+}
 
 impl Containers for RoutedContainers {
     fn of(
@@ -67,19 +81,21 @@ impl Containers for RoutedContainers {
         class: Arc<ClassSpec>,
         changes: ContainerChanges,
     ) -> BoxFuture<'static, Result<Contained, ScriptError>> {
-        let (shards, shard) = (self.0.clone(), self.0.of(key.id()));
+        let (shards, shard) = (self.shards.clone(), self.shards.of(key.id()));
+        let (turn, signal_share) = (self.shared.begin(key.id()), self.shared.signals(&key.app));
         let begun = async move {
             let (words, heard) = mpsc::unbounded_channel();
-            let waiting = Arc::new(AtomicUsize::new(0));
-            let taken = Arc::clone(&waiting);
+            let said = Arc::new(Said::default());
+            let hears = Arc::clone(&said);
             let begin = |proxy| async move {
-                let keeper = Keeper::new(proxy, key, class, changes, taken).await;
+                let object = TheObject { proxy, key, class, changes, said: hears, turn, signal_share };
+                let keeper = Keeper::new(object).await;
                 let running = keeper.runs();
                 tokio::spawn(keeper.run(heard));
                 running
             };
             let running = shards.run(shard, begin).await.map_err(|error| failed(&error))?;
-            Ok(Contained { running, container: Box::new(Handle { words, waiting }) as _ })
+            Ok(Contained { running, container: Box::new(Handle { words, said }) as _ })
         };
         begun.boxed()
     }
@@ -110,20 +126,39 @@ enum Word {
     Reset(Box<dyn Send>),
 }
 
+/// What the script's side says without a word.
+#[derive(Default)]
+struct Said {
+    /// Signals that are under way.
+    signals: AtomicUsize,
+    /// How long the container goes on when its object is gone, in milliseconds.
+    keep_ms: AtomicU64,
+}
+
+impl Said {
+    fn keep(&self) -> Duration {
+        Duration::from_millis(self.keep_ms.load(Ordering::Acquire)).min(LONGEST_KEEP)
+    }
+}
+
 /// The script's end.
 struct Handle {
     /// Bounded: signals by `WAITING`, requests by those that a script may have, all else comes once a start.
     words: mpsc::UnboundedSender<Word>,
-    waiting: Arc<AtomicUsize>,
+    said: Arc<Said>,
 }
 
 impl Container for Handle {
     fn order(&mut self, order: Order) {
-        let few = self.waiting.load(Ordering::Relaxed) < WAITING;
-        if few || matches!(order, Order::Start(_) | Order::Destroy) {
-            self.waiting.fetch_add(1, Ordering::Relaxed);
-            let _ = self.words.send(Word::Order(order));
+        match order {
+            Order::KeepFor(ms) => return self.said.keep_ms.store(ms, Ordering::Release),
+            Order::Signal(_) if self.said.signals.fetch_add(1, Ordering::AcqRel) >= WAITING => {
+                self.said.signals.fetch_sub(1, Ordering::AcqRel);
+                return;
+            }
+            _ => {}
         }
+        let _ = self.words.send(Word::Order(order));
     }
 
     fn fetch(&mut self, port: u16, upgrade: bool, request: Request<Body>) -> PortAnswer {
@@ -174,43 +209,41 @@ impl Phase {
     }
 }
 
-/// Looks after one object's container.
-struct Keeper {
+/// The object whose container is looked after.
+struct TheObject {
     proxy: Arc<Proxy>,
     key: ObjectKey,
     class: Arc<ClassSpec>,
     changes: ContainerChanges,
-    /// Orders that are under way to here.
-    waiting: Arc<AtomicUsize>,
+    said: Arc<Said>,
+    turn: Turn,
+    signal_share: Arc<Semaphore>,
+}
+
+/// Looks after one object's container.
+struct Keeper {
+    of: TheObject,
     phase: Phase,
-    /// Requests and signals that wait until it runs.
+    /// Requests that wait until it runs.
     fetches: Vec<Fetch>,
-    signals: Vec<u8>,
-    /// Orders that are being carried out.
-    acts: FuturesUnordered<BoxFuture<'static, ()>>,
-    keep_for: Option<Duration>,
+    /// Signals that wait until it runs, and for the one before them.
+    signals: VecDeque<u8>,
+    /// The signal, or the end, that is being ordered.
+    acting: Option<BoxFuture<'static, ()>>,
+    /// Whether that is the end.
+    killing: bool,
 }
 
 impl Keeper {
-    async fn new(
-        proxy: Arc<Proxy>,
-        key: ObjectKey,
-        class: Arc<ClassSpec>,
-        changes: ContainerChanges,
-        waiting: Arc<AtomicUsize>,
-    ) -> Self {
-        let end = proxy.objects.look(key.id()).await;
+    async fn new(of: TheObject) -> Self {
+        let end = of.proxy.objects.look(of.key.id()).await;
         let mut keeper = Self {
-            proxy,
-            key,
-            class,
-            changes,
-            waiting,
+            of,
             phase: Phase::Idle,
             fetches: Vec::new(),
-            signals: Vec::new(),
-            acts: FuturesUnordered::new(),
-            keep_for: None,
+            signals: VecDeque::new(),
+            acting: None,
+            killing: false,
         };
         if let Some(end) = end {
             keeper.phase = Phase::Running { hold: None, attach: Some(keeper.attach()), end };
@@ -224,6 +257,7 @@ impl Keeper {
 
     async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
         loop {
+            self.act();
             tokio::select! {
                 word = words.recv() => match word {
                     Some(Word::Order(order)) => self.order(order),
@@ -232,33 +266,38 @@ impl Keeper {
                     None => return self.leave().await,
                 },
                 event = self.phase.next() => self.happened(event),
-                Some(()) = self.acts.next() => {}
+                () = acted(&mut self.acting) => self.acting = None,
             }
         }
     }
 
     fn order(&mut self, order: Order) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        match (order, &mut self.phase) {
-            (Order::Start(start), Phase::Idle) => self.phase = Phase::Starting(self.launch(*start)),
-            (Order::Signal(signal), Phase::Running { hold: Some(_), .. }) => self.signal(signal),
-            (Order::Signal(signal), Phase::Starting(_) | Phase::Running { .. })
-                if self.signals.len() < WAITING =>
-            {
-                self.signals.push(signal);
-            }
-            (Order::Destroy, Phase::Starting(_)) => {
-                let proxy = Arc::clone(&self.proxy);
-                // The wait for it is given up by that, before the order is given.
-                self.phase = Phase::Ending(kill(proxy, self.key.clone()).boxed());
-            }
-            (Order::Destroy, Phase::Running { .. }) => {
-                let killed = kill(Arc::clone(&self.proxy), self.key.clone());
-                self.acts.push(killed.map(drop).boxed());
-            }
-            (Order::KeepFor(ms), _) => self.keep_for = Some(Duration::from_millis(ms).min(LONGEST_KEEP)),
-            (Order::Start(_) | Order::Signal(_) | Order::Destroy, _) => {}
+        if matches!(order, Order::Signal(_)) {
+            self.of.said.signals.fetch_sub(1, Ordering::AcqRel);
         }
+        match (order, &self.phase) {
+            (Order::Start(start), Phase::Idle) => self.phase = Phase::Starting(self.launch(*start)),
+            // Nothing that came before it matters any more.
+            (Order::Destroy | Order::Signal(SIGKILL), Phase::Starting(_)) => {
+                // The wait for it is given up by that, before the order is given.
+                self.phase = Phase::Ending(self.kill());
+            }
+            (Order::Destroy | Order::Signal(SIGKILL), Phase::Running { .. }) if !self.killing => {
+                self.signals.clear();
+                self.acting = Some(self.kill().map(drop).boxed());
+                self.killing = true;
+            }
+            (Order::Signal(signal), Phase::Starting(_) | Phase::Running { .. })
+                if !self.killing && self.signals.len() < WAITING =>
+            {
+                self.signals.push_back(signal);
+            }
+            (Order::Start(_) | Order::Signal(_) | Order::Destroy | Order::KeepFor(_), _) => {}
+        }
+    }
+
+    fn kill(&self) -> BoxFuture<'static, Option<Outcome>> {
+        kill(Arc::clone(&self.of.proxy), self.of.key.clone()).boxed()
     }
 
     /// Starts it in the way that the code wants; as soon as it runs, it may be asked.
@@ -267,20 +306,20 @@ impl Keeper {
         let mut class = self.quiet_class();
         class.recipe.entrypoint = entrypoint.or(class.recipe.entrypoint);
         class.recipe.enable_internet &= enable_internet;
-        let id = (OBJECT_ID.to_owned(), self.key.name.to_string());
+        let id = (OBJECT_ID.to_owned(), self.of.key.name.to_string());
         let env = std::iter::once(id).chain(env).collect();
-        let (proxy, key) = (Arc::clone(&self.proxy), self.key.clone());
-        let launch = Launch { class: Arc::new(class), env };
+        let (proxy, key) = (Arc::clone(&self.of.proxy), self.of.key.clone());
+        let launch = Launch { class: Arc::new(class), env: Some(env) };
         async move { proxy.objects.launch(proxy.waiter(), key, launch).await }.boxed()
     }
 
     /// Holds the instance that is there, and starts none. Its node may not have been heard of yet.
     fn attach(&self) -> Launching {
         let class = Arc::new(ClassSpec { manual_start: true, ..self.quiet_class() });
-        let (proxy, key) = (Arc::clone(&self.proxy), self.key.clone());
+        let (proxy, key) = (Arc::clone(&self.of.proxy), self.of.key.clone());
         let attached = async move {
             loop {
-                let launch = Launch { class: Arc::clone(&class), env: Vec::new() };
+                let launch = Launch { class: Arc::clone(&class), env: None };
                 match proxy.objects.launch(proxy.waiter(), key.clone(), launch).await {
                     Err(Refused::NodeUnreachable(_) | Refused::StartTimeout | Refused::Store) => {
                         tokio::time::sleep(AGAIN).await;
@@ -300,7 +339,7 @@ impl Keeper {
             ping_endpoint: None,
             hooks: None,
             manual_start: false,
-            ..ClassSpec::clone(&self.class)
+            ..ClassSpec::clone(&self.of.class)
         }
     }
 
@@ -308,7 +347,6 @@ impl Keeper {
         match event {
             Event::Launched(Ok((hold, end))) => {
                 self.phase = Phase::Running { hold: Some(hold), attach: None, end };
-                std::mem::take(&mut self.signals).into_iter().for_each(|signal| self.signal(signal));
                 std::mem::take(&mut self.fetches).into_iter().for_each(|fetch| self.fetch(fetch));
             }
             Event::Launched(Err(refused)) => match &mut self.phase {
@@ -323,41 +361,37 @@ impl Keeper {
     fn ended(&mut self, ended: Ended) {
         self.phase = Phase::Idle;
         self.signals.clear();
+        // What is still being ordered must not come to the next one.
+        (self.acting, self.killing) = (None, false);
         let why = match &ended {
             Ended::NotStarted(why) => why.clone(),
             _ => NOT_RUNNING.to_owned(),
         };
         self.fetches.drain(..).for_each(|fetch| fetch.refuse(&why));
-        self.changes.push(Change::Ended(ended));
+        self.of.changes.push(Change::Ended(ended));
     }
 
-    /// Sends a signal. Those that tell a program to end are the engine's business: it is no failure when it does.
-    fn signal(&mut self, signal: u8) {
+    /// Begins to send the next signal, if it is time for that.
+    fn act(&mut self) {
         let Phase::Running { hold: Some(hold), .. } = &self.phase else { return };
-        let (proxy, placement) = (Arc::clone(&self.proxy), hold.placement().clone());
-        let number = i32::from(signal);
-        let act = if signal == SIGKILL {
-            kill(proxy, self.key.clone()).map(drop).boxed()
-        } else if ENDING.contains(&signal) {
-            let order = EndOrder::Stop { signal: Some(number), grace_ms: None };
-            async move { drop(proxy.objects.end(proxy.waiter(), placement.object, order).await) }.boxed()
-        } else {
-            let send = Signal { instance: placement.instance, signal: number };
-            async move {
-                if let Err(error) = signal::send(&proxy.links, &placement.node, send).await {
-                    tracing::debug!(%error, signal, "a signal of an object's code did not reach its container");
-                }
-            }
-            .boxed()
-        };
-        self.acts.push(act);
+        if self.acting.is_none()
+            && let Some(signal) = self.signals.pop_front()
+        {
+            let share = Arc::clone(&self.of.signal_share);
+            let send = send(Arc::clone(&self.of.proxy), hold.placement().clone(), signal);
+            let shared = async move {
+                let _permit = share.acquire().await;
+                send.await;
+            };
+            self.acting = Some(shared.boxed());
+        }
     }
 
     fn fetch(&mut self, fetch: Fetch) {
         match &self.phase {
             Phase::Running { hold: Some(hold), .. } => {
-                let (proxy, placement) = (Arc::clone(&self.proxy), hold.placement().clone());
-                let app = self.key.app.clone();
+                let (proxy, placement) = (Arc::clone(&self.of.proxy), hold.placement().clone());
+                let app = self.of.key.app.clone();
                 let Fetch { port, upgrade, request, mut answer } = fetch;
                 tokio::spawn(async move {
                     tokio::select! {
@@ -378,22 +412,67 @@ impl Keeper {
 
     /// The object's code has failed.
     async fn reset(mut self, until: Box<dyn Send>) {
-        if self.keep_for.is_some() {
+        if !self.of.said.keep().is_zero() {
             drop(until);
             return self.leave().await;
         }
-        if !matches!(std::mem::replace(&mut self.phase, Phase::Idle), Phase::Idle) {
-            let killed = kill(Arc::clone(&self.proxy), self.key.clone());
-            let _ = tokio::time::timeout(RESET_LIMIT, killed).await;
+        if matches!(std::mem::replace(&mut self.phase, Phase::Idle), Phase::Idle) {
+            return;
         }
-        drop(until);
+        let mut killed = self.kill();
+        if tokio::time::timeout(RESET_LIMIT, &mut killed).await.is_err() {
+            drop(until);
+            tokio::select! {
+                _ = killed => {}
+                () = self.of.turn.over() => {}
+            }
+        }
     }
 
     /// The object is gone. Without a hold the container goes on for the class's `sleep_after`.
-    async fn leave(self) {
-        if let (Phase::Running { hold: Some(_hold), end, .. }, Some(time)) = (self.phase, self.keep_for) {
-            let _ = tokio::time::timeout(time, end).await;
+    async fn leave(mut self) {
+        self.finish().await;
+        let (keep, turn) = (self.of.said.keep(), &self.of.turn);
+        if let Phase::Running { hold: Some(_hold), end, .. } = self.phase {
+            tokio::select! {
+                _ = tokio::time::timeout(keep, end) => {}
+                () = turn.over() => {}
+            }
         }
+    }
+
+    /// Carries out what was ordered last.
+    async fn finish(&mut self) {
+        loop {
+            self.act();
+            if self.acting.is_none() && !matches!(self.phase, Phase::Ending(_)) {
+                return;
+            }
+            tokio::select! {
+                event = self.phase.next() => self.happened(event),
+                () = acted(&mut self.acting) => self.acting = None,
+            }
+        }
+    }
+}
+
+async fn acted(acting: &mut Option<BoxFuture<'static, ()>>) {
+    match acting {
+        Some(acting) => acting.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sends a signal. Those that tell a program to end are the engine's business: it is no failure when it does.
+async fn send(proxy: Arc<Proxy>, placement: Placement, signal: u8) {
+    let number = i32::from(signal);
+    if ENDING.contains(&signal) {
+        let order = EndOrder::Stop { signal: Some(number), grace_ms: None };
+        return drop(proxy.objects.end(proxy.waiter(), placement.object, order).await);
+    }
+    let send = Signal { instance: placement.instance, signal: number };
+    if let Err(error) = signal::send(&proxy.links, &placement.node, send).await {
+        tracing::debug!(%error, signal, "a signal of an object's code did not reach its container");
     }
 }
 

@@ -332,9 +332,7 @@ impl Actor {
             Command::Word(word) => self.pass_on(word),
             Command::Completed(op, outcome) => self.completed(op, outcome),
             Command::Returned(op, outcome) => self.returned(op, outcome),
-            Command::Settled(object, life, sequence, durable) => {
-                self.settled(object, life, sequence, durable);
-            }
+            Command::Settled(commit) => self.settled(&commit),
             Command::Wanted(object) => self.wanted(object),
             Command::Contained(object) => self.container_changed(object),
         }

@@ -81,6 +81,11 @@ pub(super) enum Lie {
     Container,
 }
 
+/// It is this lie unless something holds.
+fn unless(holds: bool, lie: Lie) -> Result<(), Lie> {
+    if holds { Ok(()) } else { Err(lie) }
+}
+
 /// What a call comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Answers {
@@ -290,11 +295,11 @@ impl Ledger {
     /// Judges a message, and enters it.
     pub(super) fn judge(&mut self, effect: &Effect, now: Instant) -> Result<(), Lie> {
         match effect {
-            Effect::Loaded(_) | Effect::LoadFailed(_) => {
-                self.loading = self.loading.checked_sub(1).ok_or(Lie::Load)?;
-                self.loaded = matches!(effect, Effect::Loaded(_));
-                Ok(())
-            }
+            Effect::Loaded(_) => self.load_ended(true),
+            Effect::LoadFailed(_) => self.load_ended(false),
+            Effect::Condemned(_) => unless(std::mem::take(&mut self.loaded), Lie::Load),
+            Effect::Pong(number) => unless(self.ping.take() == Some(*number), Lie::Pong),
+            Effect::Beat => self.beat(now),
             Effect::Responded(event, response) => {
                 self.answered(*event, Some(Answers::Response))?;
                 if response.has_socket() {
@@ -318,13 +323,7 @@ impl Ledger {
             Effect::Dropped(object) => self.objects.ended(*object).map(|life| self.end(life)),
             Effect::Rpc { op, event, object, method, args } => {
                 self.objects.is_named(object)?;
-                if method.len() > METHOD_BYTES {
-                    return Err(Lie::Long);
-                }
-                let weight = |arg: &Argument| arg.weight().saturating_add(ARGUMENT_BYTES);
-                let weight = args.iter().map(weight).fold(method.len(), usize::saturating_add);
-                self.ask_for(*op, *event, weight)?;
-                args.iter().try_for_each(|arg| self.argument(*event, arg))
+                self.method(*op, *event, method, args)
             }
             Effect::Fetch { op, event, destination, request, .. } => {
                 match destination {
@@ -348,26 +347,31 @@ impl Ledger {
                 None => self.stray(*body),
             },
             Effect::Log { event, text, .. } => self.line(*event, text),
-            Effect::Condemned(_) => {
-                if std::mem::take(&mut self.loaded) {
-                    Ok(())
-                } else {
-                    Err(Lie::Load)
-                }
-            }
-            Effect::Pong(number) => {
-                if self.ping.take() == Some(*number) {
-                    Ok(())
-                } else {
-                    Err(Lie::Pong)
-                }
-            }
-            Effect::Beat => {
-                self.beats += 1;
-                let time = now.saturating_duration_since(self.begun).as_millis() / BEAT.as_millis();
-                if self.beats <= time + 2 { Ok(()) } else { Err(Lie::Beat) }
-            }
         }
+    }
+
+    /// The code was loaded, or cannot be.
+    fn load_ended(&mut self, loaded: bool) -> Result<(), Lie> {
+        self.loading = self.loading.checked_sub(1).ok_or(Lie::Load)?;
+        self.loaded = loaded;
+        Ok(())
+    }
+
+    fn beat(&mut self, now: Instant) -> Result<(), Lie> {
+        self.beats += 1;
+        let time = now.saturating_duration_since(self.begun).as_millis() / BEAT.as_millis();
+        unless(self.beats <= time + 2, Lie::Beat)
+    }
+
+    /// A method of an object is called.
+    fn method(&mut self, op: OpId, event: EventId, method: &str, args: &[Argument]) -> Result<(), Lie> {
+        if method.len() > METHOD_BYTES {
+            return Err(Lie::Long);
+        }
+        let weight = |arg: &Argument| arg.weight().saturating_add(ARGUMENT_BYTES);
+        let weight = args.iter().map(weight).fold(method.len(), usize::saturating_add);
+        self.ask_for(op, event, weight)?;
+        args.iter().try_for_each(|arg| self.argument(event, arg))
     }
 
     /// A call has come to an answer of this kind; without one, it has failed.

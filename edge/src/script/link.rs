@@ -32,12 +32,22 @@ pub(super) enum Command {
     Completed(OpId, Result<http::Response<Body>, ScriptError>),
     /// A method that the script has called has come to something.
     Returned(OpId, Result<Carried, ScriptError>),
-    /// A commit of an object in this life of it, up to this number, is durable or never will be.
-    Settled(ObjectId, EventId, u64, bool),
+    /// A commit of an object has come to something.
+    Settled(Commit),
     /// Another wants an object that may be here.
     Wanted(ObjectId),
     /// Something has become of the container of an object that may be here.
     Contained(ObjectId),
+}
+
+/// A commit of an object in one life of it, up to this number, that is durable or never will be.
+pub(super) struct Commit {
+    pub(super) id: ObjectId,
+    pub(super) life: EventId,
+    pub(super) sequence: u64,
+    /// Its bytes, as they count until it is settled.
+    pub(super) weight: usize,
+    pub(super) durable: bool,
 }
 
 /// The right to an object, what is kept of it, and what keeps more and its container.

@@ -55,8 +55,9 @@ pub(crate) enum Message {
 /// How code starts an object's instance.
 pub(crate) struct Launch {
     pub(crate) class: Arc<ClassSpec>,
-    /// What is added to its environment. It may have secrets: it is sent to the node, and never written to the store.
-    pub(crate) env: Vec<(String, String)>,
+    /// What is added to its environment; none where no instance is to be started. It may have secrets: it is sent to the node, and
+    /// never written to the store.
+    pub(crate) env: Option<Vec<(String, String)>>,
 }
 
 /// How an instance has ended, once that is durable: an error where nobody knows any more.
@@ -283,8 +284,9 @@ pub(crate) struct Objects {
     waiters: HashMap<WaiterId, Request>,
     /// What is added to the environment of instances that code has launched, as long as their objects are in memory.
     envs: HashMap<ObjectId, Vec<(String, String)>>,
-    /// Who is told how an instance ended, once that is durable.
-    watchers: HashMap<InstanceId, Vec<Told>>,
+    /// Who is told how the instance that an object has ended, once that is durable. Not by instance: one that its node refuses is
+    /// followed by another without an end.
+    watchers: HashMap<ObjectId, Vec<Told>>,
     orders: HashMap<WaiterId, Done>,
     starts: Starts,
     deps: Dependencies,
@@ -385,13 +387,15 @@ impl Objects {
             }
             Message::Launch { key, launch: Launch { class, env }, told, reply, waiter } => {
                 self.waiters.insert(waiter, Request { reply, asker: None, told: Some(told) });
-                self.envs.insert(key.id(), env);
+                if let Some(env) = env {
+                    self.envs.insert(key.id(), env);
+                }
                 self.handle(Input::Acquire { key, class, waiter });
             }
             Message::Look(object, reply) => {
-                let end = self.engine.last_instance(object).map(|instance| {
+                let end = self.engine.has_instance(object).then(|| {
                     let (told, end) = oneshot::channel();
-                    self.watch(instance, told);
+                    self.watch(object, told);
                     end
                 });
                 drop(reply.send(end));
@@ -490,9 +494,9 @@ impl Objects {
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
                 Effect::Stop { node, stop } => self.send_command(&node, Command::Stop(stop)),
-                Effect::Forget { node, instance, outcome } => {
+                Effect::Forget { node, instance, ended } => {
                     self.send_command(&node, Command::Forget(instance));
-                    self.tell_end(instance, outcome);
+                    ended.into_iter().for_each(|(object, outcome)| self.tell_end(object, &outcome));
                 }
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
@@ -529,16 +533,16 @@ impl Objects {
         });
     }
 
-    /// Has somebody told of an instance's end. It is durable when the node is to forget the instance.
-    fn watch(&mut self, instance: InstanceId, told: Told) {
-        let watchers = self.watchers.entry(instance).or_default();
+    /// Has somebody told of the end of an object's instance. It is durable when the node is to forget the instance.
+    fn watch(&mut self, object: ObjectId, told: Told) {
+        let watchers = self.watchers.entry(object).or_default();
         watchers.retain(|watcher| !watcher.is_closed());
         watchers.push(told);
     }
 
-    fn tell_end(&mut self, instance: InstanceId, outcome: Option<Outcome>) {
-        for told in self.watchers.remove(&instance).into_iter().flatten() {
-            drop(told.send(outcome.clone()));
+    fn tell_end(&mut self, object: ObjectId, outcome: &Outcome) {
+        for told in self.watchers.remove(&object).into_iter().flatten() {
+            drop(told.send(Some(outcome.clone())));
         }
     }
 
@@ -577,7 +581,7 @@ impl Objects {
         let hold = Hold { placement, hold, mailbox };
         if let Some(request) = self.waiters.remove(&waiter) {
             if let Some(told) = request.told {
-                self.watch(hold.placement.instance, told);
+                self.watch(hold.placement.object, told);
             }
             // If the request is gone, dropping the hold releases it.
             drop(request.reply.send(Ok(hold)));

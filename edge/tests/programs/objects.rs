@@ -40,6 +40,13 @@ export class Counter extends DurableObject {
     async fetch(request) {
         return new Response(request.body, { headers: { 'x-name': this.ctx.id.name } });
     }
+    /** Writes more at once than a commit takes, again and again. */
+    async fill(times) {
+        for (let time = 0; time < times; time += 1) {
+            for (let n = 0; n < 9; n += 1) this.ctx.storage.put(`v${n}`, 'x'.repeat(2000000));
+            await new Promise((resolve) => setTimeout(resolve, 1));
+        }
+    }
     async arm(ms, fails) { await this.ctx.storage.put({ fails, seen: [] }); await this.ctx.storage.setAlarm(Date.now() + ms); }
     async seen() { return [await this.ctx.storage.get('seen'), await this.ctx.storage.getAlarm()]; }
     async alarm({ isRetry, retryCount }) {
@@ -155,6 +162,25 @@ async fn nothing_that_was_answered_is_lost_whatever_is_killed() {
         let [count, rows, most]: [u64; 3] = serde_json::from_str(&look).unwrap();
         assert!(count >= answered, "round {round}: {look} after {answered}");
         assert_eq!((rows, most), (count, count), "what is written together stays together");
+    }
+}
+
+#[tokio::test]
+async fn commits_that_are_too_large_fail_alone_however_many_wait() {
+    let setup = set_up().await;
+    deploy(&setup, SOURCE).await;
+    let names: Vec<String> = (0..4).map(|n| format!("large{n}")).collect();
+    for name in &names {
+        assert_eq!(get(&setup, &format!("/{name}/add")).await, "1");
+    }
+    for name in &names {
+        let (status, text) = setup.ask("a", &format!("/{name}/fill/6")).await;
+        assert_eq!(status.as_u16(), 599, "{text}");
+        assert!(text.contains("caused object to be reset"), "{text}");
+        assert_eq!(get_soon(&setup, &format!("/{name}/look")).await, "[1,1,1]");
+    }
+    for (name, expected) in names.iter().map(|name| (name, "2")).chain([(&"other".to_owned(), "1")]) {
+        assert_eq!(get_soon(&setup, &format!("/{name}/add")).await, expected);
     }
 }
 

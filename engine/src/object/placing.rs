@@ -188,8 +188,9 @@ impl Object {
                     *retry_ms = Some(cx.now.mono_ms.saturating_add(PERSIST_RETRY_MS));
                     return;
                 }
-                let (node, instance, outcome) = (node.clone(), *instance, self.exit.clone());
-                cx.emit(Effect::Forget { node, instance, outcome });
+                let (node, instance) = (node.clone(), *instance);
+                let ended = self.exit.clone().map(|outcome| (self.id, outcome));
+                cx.emit(Effect::Forget { node, instance, ended });
                 self.begin(cx);
             }
             _ => {}

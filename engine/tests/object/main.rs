@@ -150,8 +150,8 @@ fn a_refusal_names_the_code_of_an_exit_while_starting() {
     let effects = desk.status(1, 1, Phase::Exited(Outcome::exited(3)));
     assert_eq!(refused(&effects), [(1, Refused::StartFailed(Outcome::exited(3)))]);
     assert_eq!(desk.view().state, PublicState::StoppedWithCode);
-    let outcome = Some(Outcome::exited(3));
-    let forget = Effect::Forget { node: node(), instance: instance(1), outcome };
+    let ended = Some((object(), Outcome::exited(3)));
+    let forget = Effect::Forget { node: node(), instance: instance(1), ended };
     assert_eq!(desk.persisted(persist(&effects)), [forget]);
     assert_eq!(desk.view().state, PublicState::StoppedWithCode, "it is remembered for a while: it failed");
 }
@@ -228,7 +228,7 @@ fn what_is_no_objects_instance_is_ended_and_forgotten() {
         );
     }
     let ended = desk.status(9, 1, Phase::Exited(Outcome::exited(0)));
-    assert_eq!(ended, [Effect::Forget { node: node(), instance: instance(9), outcome: None }]);
+    assert_eq!(ended, [Effect::Forget { node: node(), instance: instance(9), ended: None }]);
     assert_eq!(desk.view().state, PublicState::Healthy);
     assert_eq!(stops(&Desk::new().status(1, 1, Phase::Starting)), [(instance(1), SIGKILL, 0)]);
 }

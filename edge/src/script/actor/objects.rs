@@ -7,7 +7,9 @@
 //!
 //! What fails, and what happens then:
 //! * What is kept cannot be read: the calls that wait for the object fail with that, and the next one asks again.
-//! * A commit cannot be made durable: nothing that was written after it is tried, and the script resets the object.
+//! * A commit cannot be made durable: nothing that was written after it is tried or kept, and the script resets the object.
+//! * The store is slow: `COMMITS` are with it at once, the others wait for their turn; nothing further is read from the link from
+//!   `COMMITS_BYTES` on. What is with the store counts until it is settled, whatever has become of the object or the process.
 //! * The process ends in the middle of a commit: the claim goes back only when that is settled, so nobody reads what is about
 //!   to change.
 //! * Another version wants the object: it is to go as soon as nothing goes on in it, and within `LAST_WORK` in any case.
@@ -27,7 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::counts::Counts;
 use super::super::failure::{Ended, Failure};
 use super::super::ledger::Lie;
-use super::super::link::{Asking, Called, Carried, Command, Read, What, next_event};
+use super::super::link::{Asking, Called, Carried, Command, Commit, Read, What, next_event};
 use super::super::owners::Claim;
 use super::super::{Body, Container, ContainerChanges, Keeper, Kept, lane_of};
 use super::{Actor, Asked};
@@ -37,6 +39,9 @@ pub(super) const COMMIT_BYTES: usize = 16 << 20;
 
 /// Bytes of commits under way on one link from which nothing further is read from it.
 const COMMITS_BYTES: usize = 32 << 20;
+
+/// Commits of one link that are with the store at once: a batch of it has room for those of other apps, too.
+const COMMITS: usize = 64;
 
 /// States that are read at once for one link: each may have 32 MiB.
 const READS: usize = 4;
@@ -56,9 +61,11 @@ pub(super) struct Here {
     pieces: Vec<u8>,
     /// Whether a commit is with the store.
     busy: bool,
+    /// Whether it waits for its turn to commit.
+    queued: bool,
+    /// Whether a commit has failed, so that no other is tried.
+    failed: bool,
     waiting: VecDeque<(u64, usize, Changes)>,
-    /// Bytes of the commit that is with the store.
-    under_way: usize,
     /// Since when another wants it.
     wanted: Option<Instant>,
     /// Whether it was told to go at once, for the edge's reasons.
@@ -68,6 +75,21 @@ pub(super) struct Here {
     pub(super) container_changes: ContainerChanges,
 }
 
+impl Here {
+    /// What waits to be committed, joined up to what may be at once, with its last number and its bytes.
+    fn take_commit(&mut self) -> Option<(u64, usize, Changes)> {
+        let (mut sequence, mut weight, mut changes) = self.waiting.pop_front()?;
+        while let Some((_, next, _)) = self.waiting.front()
+            && weight + next <= COMMIT_BYTES
+            && let Some((number, next, later)) = self.waiting.pop_front()
+        {
+            merge(&mut changes, later);
+            (sequence, weight) = (number, weight + next);
+        }
+        Some((sequence, weight, changes))
+    }
+}
+
 /// The objects of a link.
 pub(super) struct Objects {
     pub(super) here: HashMap<ObjectId, Here>,
@@ -75,6 +97,10 @@ pub(super) struct Objects {
     reads: Arc<Semaphore>,
     /// Bytes of commits that are not settled.
     unsettled: usize,
+    /// Commits that are with the store.
+    committing: usize,
+    /// Objects that wait for their turn to commit, each once.
+    queue: VecDeque<ObjectId>,
 }
 
 impl Default for Objects {
@@ -84,6 +110,8 @@ impl Default for Objects {
             opening: HashMap::new(),
             reads: Arc::new(Semaphore::new(READS)),
             unsettled: 0,
+            committing: 0,
+            queue: VecDeque::new(),
         }
     }
 }
@@ -97,16 +125,38 @@ impl Objects {
     /// The process or its isolate is lost. What is with the store is settled under its claims still.
     pub(super) fn forget_all(&mut self, counts: &Counts) {
         self.opening.clear();
+        self.queue.clear();
         for here in std::mem::take(&mut self.here).into_values() {
             counts.objects.leave();
             self.give_up(&here);
         }
     }
 
-    /// What waits behind the commit that is with the store does not wait any more.
+    /// What waits to be committed does not wait any more.
     fn give_up(&mut self, here: &Here) {
         self.unsettled -= here.waiting.iter().map(|(_, bytes, _)| bytes).sum::<usize>();
-        self.unsettled -= here.under_way;
+    }
+
+    /// Whether an object may have its commit begun now; if not, its turn comes.
+    fn has_turn(&mut self, id: ObjectId) -> bool {
+        let Some(here) = self.here.get_mut(&id) else { return false };
+        if here.busy || here.failed || here.waiting.is_empty() {
+            return false;
+        }
+        let turn = self.committing < COMMITS;
+        if !turn && !std::mem::replace(&mut here.queued, true) {
+            self.queue.push_back(id);
+        }
+        turn
+    }
+
+    /// The object whose turn it is next.
+    fn next_turn(&mut self) -> Option<ObjectId> {
+        let id = self.queue.pop_front()?;
+        if let Some(here) = self.here.get_mut(&id) {
+            here.queued = false;
+        }
+        Some(id)
     }
 }
 
@@ -200,8 +250,9 @@ impl Actor {
             keeper,
             pieces: Vec::new(),
             busy: false,
+            queued: false,
+            failed: false,
             waiting: VecDeque::new(),
-            under_way: 0,
             wanted: None,
             told_to_go: false,
             container: contained.map(|contained| contained.container),
@@ -221,6 +272,9 @@ impl Actor {
         last: bool,
     ) -> Result<(), Lie> {
         let Some(here) = self.objects.here.get_mut(&id) else { return Ok(()) };
+        if here.failed {
+            return Ok(());
+        }
         here.pieces.extend_from_slice(piece);
         if !last {
             return Ok(());
@@ -236,29 +290,23 @@ impl Actor {
 
     /// Hands what waits to the store, as one, unless the store has something of the object already.
     fn begin_commit(&mut self, id: ObjectId) {
-        let Some(here) = self.objects.here.get_mut(&id) else { return };
-        if here.busy {
+        if !self.objects.has_turn(id) {
             return;
         }
-        let Some((mut sequence, mut weight, mut changes)) = here.waiting.pop_front() else { return };
+        let Some(here) = self.objects.here.get_mut(&id) else { return };
+        let Some((sequence, weight, changes)) = here.take_commit() else { return };
         if weight > COMMIT_BYTES {
             self.objects.unsettled -= weight;
             return self.commit_failed(id, sequence);
         }
-        while let Some((_, next, _)) = here.waiting.front()
-            && weight + next <= COMMIT_BYTES
-            && let Some((number, next, later)) = here.waiting.pop_front()
-        {
-            merge(&mut changes, later);
-            (sequence, weight) = (number, weight + next);
-        }
-        (here.busy, here.under_way) = (true, weight);
+        here.busy = true;
+        self.objects.committing += 1;
         let (claim, life) = (Arc::clone(&here.claim), here.life);
         let commands = self.link.to_itself.clone();
         here.keeper.commit(
             changes,
             Box::new(move |durable| {
-                let _ = commands.send(Command::Settled(id, life, sequence, durable));
+                let _ = commands.send(Command::Settled(Commit { id, life, sequence, weight, durable }));
                 // Whoever waits for the object reads what was written.
                 drop(claim);
             }),
@@ -266,24 +314,33 @@ impl Actor {
     }
 
     /// A commit has come to something.
-    pub(super) fn settled(&mut self, id: ObjectId, life: EventId, sequence: u64, durable: bool) {
-        let Some(here) = self.objects.here.get_mut(&id).filter(|here| here.life == life) else { return };
-        here.busy = false;
-        self.objects.unsettled -= std::mem::take(&mut here.under_way);
-        if !durable {
-            return self.commit_failed(id, sequence);
+    pub(super) fn settled(&mut self, commit: &Commit) {
+        let &Commit { id, life, sequence, weight, durable } = commit;
+        self.objects.committing -= 1;
+        self.objects.unsettled -= weight;
+        if let Some(here) = self.objects.here.get_mut(&id).filter(|here| here.life == life) {
+            here.busy = false;
+            if durable {
+                self.tell(&Event::Committed(id, sequence));
+                self.begin_commit(id);
+            } else {
+                self.commit_failed(id, sequence);
+            }
         }
-        self.tell(&Event::Committed(id, sequence));
-        self.begin_commit(id);
+        while self.objects.committing < COMMITS
+            && let Some(next) = self.objects.next_turn()
+        {
+            self.begin_commit(next);
+        }
     }
 
-    /// Nothing of the object is written any more: its script takes it back to what is durable, by a reset.
+    /// Nothing of the object is written any more: its script takes it back to what is durable, by a reset. What is under way of the
+    /// script's is not kept either, so that it never fills the link.
     fn commit_failed(&mut self, id: ObjectId, sequence: u64) {
         if let Some(here) = self.objects.here.get_mut(&id) {
             self.objects.unsettled -= here.waiting.drain(..).map(|(_, bytes, _)| bytes).sum::<usize>();
-            // What is under way of the script's is not tried either.
-            here.busy = true;
-            here.told_to_go = true;
+            here.pieces = Vec::new();
+            (here.failed, here.told_to_go) = (true, true);
         }
         self.tell(&Event::CommitFailed(id, sequence));
     }
@@ -293,6 +350,9 @@ impl Actor {
         let here = self.objects.here.remove(&id)?;
         self.version.counts.objects.leave();
         self.objects.give_up(&here);
+        if here.queued {
+            self.objects.queue.retain(|queued| *queued != id);
+        }
         self.forget_call(here.life);
         Some(here)
     }

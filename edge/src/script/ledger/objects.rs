@@ -33,9 +33,23 @@ enum Standing {
         life: EventId,
         /// The last commit that it has made whole.
         commits: u64,
-        /// Whether its container runs, as the script was told or has ordered; none for a class without.
-        running: Option<bool>,
+        /// Its container; none for a class without.
+        container: Option<Container>,
     },
+}
+
+/// How it stands with a container, as the script was told or has ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Container {
+    running: bool,
+    /// Whether it may be ordered to be killed: once each time it runs. The order may be under way when it has ended.
+    may_destroy: bool,
+}
+
+impl Container {
+    fn new(running: bool) -> Self {
+        Self { running, may_destroy: running }
+    }
 }
 
 /// A commit of which not all pieces have come. Pieces of others, or the object's end, do not come between.
@@ -88,26 +102,30 @@ impl Objects {
     pub(super) fn given(&mut self, object: ObjectId, life: EventId, running: bool) -> bool {
         let Some(standing) = self.standing.get_mut(&object) else { return false };
         let Standing::Asked { container } = *standing else { return false };
-        *standing = Standing::Here { life, commits: 0, running: container.then_some(running) };
+        *standing =
+            Standing::Here { life, commits: 0, container: container.then(|| Container::new(running)) };
         true
     }
 
     /// The script is told that an object's container runs, or does not any more.
     pub(super) fn container_changed(&mut self, object: ObjectId, now: bool) {
-        if let Some(Standing::Here { running: Some(running), .. }) = self.standing.get_mut(&object) {
-            *running = now;
+        if let Some(Standing::Here { container: Some(container), .. }) = self.standing.get_mut(&object) {
+            *container = Container { running: now, may_destroy: now || container.may_destroy };
         }
     }
 
     /// An order for an object's container.
     pub(super) fn order(&mut self, object: ObjectId, order: &Order) -> Result<(), Lie> {
-        let Some(Standing::Here { running: Some(running), .. }) = self.standing.get_mut(&object) else {
+        let Some(Standing::Here { container: Some(container), .. }) = self.standing.get_mut(&object) else {
             return Err(Lie::Container);
         };
         let sound = match order {
-            Order::Start(start) => !std::mem::replace(running, true) && is_sound(start),
+            Order::Start(start) => {
+                let before = std::mem::replace(container, Container::new(true));
+                !before.running && is_sound(start)
+            }
             Order::Signal(signal) => (1..=LAST_SIGNAL).contains(signal),
-            Order::Destroy => true,
+            Order::Destroy => std::mem::take(&mut container.may_destroy),
             Order::KeepFor(ms) => *ms > 0,
         };
         if sound { Ok(()) } else { Err(Lie::Container) }
@@ -115,7 +133,7 @@ impl Objects {
 
     /// A port of an object's container.
     pub(super) fn has_port(&self, object: ObjectId, port: u16) -> Result<(), Lie> {
-        let contained = matches!(self.standing.get(&object), Some(Standing::Here { running: Some(_), .. }));
+        let contained = matches!(self.standing.get(&object), Some(Standing::Here { container: Some(_), .. }));
         if contained && port > 0 { Ok(()) } else { Err(Lie::Container) }
     }
 

@@ -425,10 +425,24 @@ fn port(of: u8, port: u16) -> Effect {
 #[test]
 fn a_container_is_started_once_until_its_end_was_told() {
     let mut ledger = with_container();
-    judged(&mut ledger, &[order(Order::Destroy), start(), port(1, 1), order(Order::Signal(64))]).unwrap();
+    judged(&mut ledger, &[start(), port(1, 1), order(Order::Signal(64))]).unwrap();
     assert_eq!(judged(&mut ledger, &[start()]), Err(Lie::Container));
     ledger.container_changed(object(1).id, &Change::Ended(Ended::Exited(0)));
     judged(&mut ledger, &[order(Order::KeepFor(1)), start()]).unwrap();
+}
+
+#[test]
+fn a_container_is_killed_at_most_once_each_time_it_runs() {
+    let mut ledger = with_container();
+    let destroy = || order(Order::Destroy);
+    assert_eq!(judged(&mut ledger, &[destroy()]), Err(Lie::Container));
+    judged(&mut ledger, &[start()]).unwrap();
+    // The order was under way when the end was told.
+    ledger.container_changed(object(1).id, &Change::Ended(Ended::Exited(0)));
+    judged(&mut ledger, &[destroy(), start(), destroy()]).unwrap();
+    assert_eq!(judged(&mut ledger, &[destroy()]), Err(Lie::Container));
+    ledger.container_changed(object(1).id, &Change::Running);
+    judged(&mut ledger, &[destroy()]).unwrap();
 }
 
 #[test]

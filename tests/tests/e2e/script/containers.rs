@@ -62,6 +62,7 @@ export class Room extends DurableObject {
                 return Response.json((await answer.arrayBuffer()).byteLength);
             }
             case 'signal': container.signal(+port); break;
+            case 'signals': port.split('.').forEach((signal) => container.signal(+signal)); break;
             case 'destroy': await container.destroy(); break;
             case 'keep': await container.setInactivityTimeout(+port); break;
             case 'abort': this.ctx.abort('as asked');
@@ -249,7 +250,32 @@ fn a_container_outlives_its_script_and_its_edge_but_not_its_object() -> Outcome 
         let state = room.does("look").await?;
         ensure!(state["running"] == json!(true), "{state}");
         ensure!(room.inside("boot").await? == boot);
-        room.does("destroy").await.map(drop)
+        // What it has ordered last is carried out all the same.
+        room.does(&format!("signals/{}.15", ["18"; 40].join("."))).await?;
+        room.ask("abort").await?;
+        let ended = async || {
+            let state = room.does("look").await?;
+            ensure!(state["running"] == json!(false), "{state}");
+            Ok(())
+        };
+        until("the end that was ordered", PATIENCE, ended).await
+    })
+}
+
+#[test]
+fn signals_come_in_the_order_in_which_they_were_given() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        deploy(cluster).await?;
+        let room = Room { client: cluster.client(), name: "a" };
+        room.does("start").await?;
+        let boot = room.inside("boot").await?;
+        // It is stopped and goes on, and goes on at last.
+        room.does(&format!("signals/{}", ["19.18"; 20].join("."))).await?;
+        ensure!(room.inside("boot").await? == boot);
+        // An end comes before those that wait.
+        room.does(&format!("signals/{}", ["18"; 60].join("."))).await?;
+        room.does("destroy").await?;
+        room.ends(&["137 Container exited with unexpected exit code: 137"]).await
     })
 }
 
