@@ -72,6 +72,12 @@ bench-proxy:
     cargo build --profile measure --workspace --bins
     "${CARGO_TARGET_DIR:-target}/measure/bench-proxy"
 
+# a program's requests beside a container's, and other apps' while a program is hostile; writes target/bench/script.json
+bench-script:
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-script"
+    cargo test --profile measure --workspace --test script -- bench
+
 # an edge with a million objects: restart, memory, look-ups, durable puts/s beside redis; writes target/bench/store.json
 bench-store:
     cargo build --profile measure --workspace --bins

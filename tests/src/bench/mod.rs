@@ -3,6 +3,7 @@
 
 pub mod alarms;
 pub mod commits;
+pub mod latencies;
 pub mod nginx;
 pub mod podman;
 pub mod pull;

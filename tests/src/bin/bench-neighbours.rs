@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use berth_tests::app::App;
 use berth_tests::attack::{Uploads, requests_of_another, unread_downloads, websockets};
+use berth_tests::bench::latencies::Latencies;
 use berth_tests::bench::report::Report;
 use berth_tests::cluster::{Cluster, Setup};
 
@@ -66,28 +67,4 @@ async fn measure(cluster: &Cluster, lasting: Duration) -> Result<Report> {
         "ratios are those of the other app's requests under attack to the same when nothing else happens",
     );
     Ok(report)
-}
-
-/// Latencies of one part, in milliseconds.
-struct Latencies {
-    p50_ms: f64,
-    p99_ms: f64,
-    worst_ms: f64,
-}
-
-impl Latencies {
-    fn of(mut took: Vec<Duration>) -> Self {
-        took.sort_unstable();
-        let at = |hundredths: usize| {
-            let index = (took.len() * hundredths / 100).min(took.len().saturating_sub(1));
-            took.get(index).map_or(0.0, |took| took.as_secs_f64() * 1e3)
-        };
-        Self { p50_ms: at(50), p99_ms: at(99), worst_ms: at(100) }
-    }
-
-    fn add_to(&self, report: &mut Report, part: &str) {
-        report.value(format!("{part}_p50_ms"), self.p50_ms);
-        report.value(format!("{part}_p99_ms"), self.p99_ms);
-        report.value(format!("{part}_worst_ms"), self.worst_ms);
-    }
 }
