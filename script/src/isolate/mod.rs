@@ -248,17 +248,22 @@ impl Isolate {
         run: impl for<'js> FnOnce(&Ctx<'js>, &State) -> JsResult<()>,
     ) {
         self.state.calls.borrow_mut().begin(event, answers);
+        self.state.calls.borrow_mut().change(event, |call| call.worker = true);
         self.turn(Scope { event, place: None }, run);
     }
 
+    /// Nobody waits for a call's answer any more. One of the worker's own ends with that, but for the promises that it wants to have
+    /// waited for, and for its WebSockets, which end by themselves; one of an object goes on for a while.
     fn abort(&mut self, event: EventId) {
-        if self.state.calls.borrow_mut().get(event).is_none() {
-            return;
-        }
+        let Some(worker) = self.state.calls.borrow_mut().get(event).map(|call| call.worker) else { return };
         self.state.end_in_time(event);
         self.go_on(Some(self.state.scope_of(event)), move |ctx, state| {
             ops::call_glue(ctx, state, "abort", (convert::number(event.0),)).map(drop)
         });
+        if worker && !self.state.sockets.borrow().has(event) {
+            self.state.calls.borrow_mut().change(event, |call| call.gone = true);
+            self.end_done();
+        }
     }
 
     fn complete(&mut self, op: OpId, outcome: Outcome) {

@@ -21,6 +21,10 @@ pub(crate) struct Call {
     pub(crate) ends: bool,
     pub(crate) log_lines: u16,
     pub(crate) subrequests: u32,
+    /// Whether it is one of the worker's own, and none of an object.
+    pub(crate) worker: bool,
+    /// Whether nobody waits for its answer any more: only promises that it wants to have waited for keep it.
+    pub(crate) gone: bool,
     /// The object that it is of, once it has reached it.
     pub(crate) instance: Option<Instance>,
     /// Whether it stands for an object's life: it lasts as long as that.
@@ -32,13 +36,13 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether its answer is given, and only promises are waited for.
+    /// Whether its answer is given, or nobody waits for it, and only promises are waited for.
     pub(crate) fn only_waits(&self) -> bool {
-        !self.life && self.settled && self.bodies == 0 && self.waits > 0
+        !self.life && self.waits > 0 && (self.gone || self.settled && self.bodies == 0)
     }
 
     fn done(&self) -> bool {
-        !self.life && self.settled && self.waits == 0 && self.bodies == 0
+        !self.life && self.waits == 0 && (self.gone || self.settled && self.bodies == 0)
     }
 }
 
@@ -130,5 +134,11 @@ mod tests {
         assert_eq!(calls.len(), 0);
         calls.change(event, |call| call.waits -= 1);
         assert!(calls.take_changed().is_empty());
+        // Nobody waits for the answer: a promise still is.
+        calls.begin(event, true);
+        calls.change(event, |call| (call.waits, call.bodies, call.gone) = (1, 1, true));
+        assert!(matches!(&calls.take_changed()[..], [(EventId(1), None)]));
+        calls.change(event, |call| call.waits -= 1);
+        assert!(matches!(&calls.take_changed()[..], [(EventId(1), Some(_))]));
     }
 }

@@ -182,8 +182,7 @@ fn a_body_belongs_to_the_call_that_answers_with_it() {
     let (maker, _) = bench.request("/make", BodyRef::None);
     let (taker, effects) = bench.request("/take", BodyRef::None);
     assert!(matches!(&effects[..], [Effect::Responded(..)]), "{effects:?}");
-    bench.give(Event::Aborted(maker));
-    assert!(is_done(&bench.pass(30_000), maker));
+    assert!(is_done(&bench.give(Event::Aborted(maker)), maker));
     let effects = bench.give(Event::Credit(ScriptBody(1), 10));
     assert!(
         matches!(

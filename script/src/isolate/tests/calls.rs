@@ -120,12 +120,23 @@ fn what_a_call_waits_for_is_waited_for_but_not_for_ever() {
 }
 
 #[test]
-fn an_aborted_call_is_told_and_ends_in_time() {
-    let mut bench = handler("await new Promise(() => {})");
+fn a_call_whose_client_has_gone_is_told_and_ends_but_for_what_it_wants_to_have_waited_for() {
+    let mut bench = handler(
+        "if (request.url === '/waits') ctx.waitUntil(new Promise((done) => setTimeout(() => { console.log('waited'); done(); }, 10)));
+        if (request.url === '/never') ctx.waitUntil(new Promise(() => {}));
+        await new Promise((done) => setTimeout(done, 1000)); console.log('late')",
+    );
     let (event, effects) = bench.request("/", BodyRef::None);
     assert!(effects.is_empty());
-    assert!(bench.give(Event::Aborted(event)).is_empty());
+    assert!(is_done(&bench.give(Event::Aborted(event)), event));
     assert!(bench.give(Event::Aborted(EventId(77))).is_empty());
+    let (event, _) = bench.request("/waits", BodyRef::None);
+    assert!(!is_done(&bench.give(Event::Aborted(event)), event));
+    let effects = bench.pass(10);
+    assert_eq!(lines(&effects), ["waited"]);
+    assert!(is_done(&effects, event));
+    let (event, _) = bench.request("/never", BodyRef::None);
+    assert!(!is_done(&bench.give(Event::Aborted(event)), event));
     assert!(is_done(&bench.pass(30_000), event));
 }
 
