@@ -21,8 +21,9 @@ const APP_BYTES: u64 = 4 << 30;
 /// What the record takes up that an object exists, in bytes, with its place in the tables; its name comes on top.
 const HEAD_BYTES: u64 = 512;
 
-/// What an object's alarm takes up, in bytes: a schedule, and its entries in the index of what is due. It has the name once more.
-const ALARM_BYTES: u64 = 512;
+/// What an object's alarm takes up, in bytes: a schedule, perhaps with why it failed, and its entries in the index of what is due. It has
+/// the name once more.
+const ALARM_BYTES: u64 = 1024;
 
 /// Most bytes of one object as they are counted here: more than a script's own bound comes to, which counts pages otherwise.
 const OBJECT_BYTES: u64 = (STATE_BYTES + (STATE_BYTES >> 2)) as u64;
