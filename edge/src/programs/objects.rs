@@ -481,14 +481,15 @@ mod tests {
     async fn what_was_ordered_and_not_written_is_counted_back() {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(SledStore::open(directory.path()).unwrap());
-        let states = States::new(Arc::clone(&store) as Arc<dyn Store>, Arc::default());
+        let kept = Arc::clone(&store) as Arc<dyn Store>;
+        let states = States::new(Arc::clone(&kept), Arc::default());
         let (_, mut one) = states.clone().open(key(1), None, V1).await.unwrap();
         assert!(commit(&mut one, put("a", 100)));
-        let before = store.kept_bytes(&key(1).app).unwrap();
+        let before = kept.kept_bytes(&key(1).app).unwrap();
         store.close();
         assert!(!commit(&mut one, put("b", 5000)));
         assert!(states.ordered().is_empty());
-        assert_eq!(store.kept_bytes(&key(1).app).unwrap(), before);
+        assert_eq!(kept.kept_bytes(&key(1).app).unwrap(), before);
     }
 
     #[tokio::test]
