@@ -393,6 +393,9 @@ pub(crate) enum Store {
         /// The file to write, which must not be there [default: standard output]
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Leave out what cannot be read, and name it: without, that is an error
+        #[arg(long)]
+        without_damaged: bool,
     },
     /// Make the store from such lines
     #[command(after_help = EXIT_CODES)]

@@ -74,6 +74,9 @@ pub(crate) enum StoreCommand {
         /// The file to write, which must not be there; standard output without.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Leaves out what cannot be read, and names it. Without, that is an error.
+        #[arg(long)]
+        without_damaged: bool,
     },
     /// Makes the store from such lines.
     Import {
@@ -89,7 +92,7 @@ pub(crate) enum StoreCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Reads every value and checks it.
+    /// Reads every value and checks it. Names what is damaged.
     Verify {
         #[command(flatten)]
         store: StoreArgs,

@@ -8,8 +8,8 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use berth_store::{self as store, Contents};
+use anyhow::{Context, Result, ensure};
+use berth_store::{self as store, Contents, Damage};
 use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid, setgroups};
 
 use crate::config::StoreCommand;
@@ -20,7 +20,9 @@ const EXPORT_MODE: u32 = 0o600;
 /// Runs one of the commands.
 pub(crate) fn run(command: &StoreCommand) -> Result<()> {
     match command {
-        StoreCommand::Export { store, output } => export(&store.state, output.as_deref()),
+        StoreCommand::Export { store, output, without_damaged } => {
+            export(&store.state, output.as_deref(), *without_damaged)
+        }
         StoreCommand::Import { store, input, replace, dry_run: false } => {
             import(&store.state, open(input.as_deref())?, *replace)
         }
@@ -62,21 +64,21 @@ impl Drop for AsOwner {
     }
 }
 
-fn export(state: &Path, output: Option<&Path>) -> Result<()> {
+fn export(state: &Path, output: Option<&Path>, without_damaged: bool) -> Result<()> {
     let directory = &state.join("store");
-    let contents = match output {
+    let (contents, damage) = match output {
         None => {
             let _owner = AsOwner::of(state)?;
-            store::export(directory, io::stdout().lock())?
+            store::export(directory, io::stdout().lock(), without_damaged)?
         }
         Some(path) => {
             let file = fs::OpenOptions::new().write(true).create_new(true).mode(EXPORT_MODE).open(path);
             let file = file.with_context(|| format!("cannot make {}", path.display()))?;
             let owner = AsOwner::of(state);
             let exported = owner.and_then(|_owner| {
-                let contents = store::export(directory, &file)?;
+                let exported = store::export(directory, &file, without_damaged)?;
                 file.sync_all()?;
-                Ok(contents)
+                Ok(exported)
             });
             if exported.is_err() {
                 // An incomplete export is removed: it could not be imported.
@@ -85,6 +87,7 @@ fn export(state: &Path, output: Option<&Path>) -> Result<()> {
             exported?
         }
     };
+    print_damage("left out", &damage);
     print_contents("exported", contents);
     Ok(())
 }
@@ -130,8 +133,23 @@ fn import(state: &Path, input: Box<dyn BufRead>, replace: bool) -> Result<()> {
 
 fn verify(state: &Path) -> Result<()> {
     let _owner = AsOwner::of(state)?;
-    print_contents("sound:", store::verify(&state.join("store"))?);
+    let (contents, damage) = store::verify(&state.join("store"))?;
+    print_damage("damaged", &damage);
+    print_contents("sound:", contents);
+    ensure!(
+        damage.count == 0,
+        "{} entries are damaged: an export with --without-damaged has everything else, and an import of it makes a sound store",
+        damage.count
+    );
     Ok(())
+}
+
+fn print_damage(what: &str, Damage { named, count, .. }: &Damage) {
+    named.iter().for_each(|error| eprintln!("{what}: {error}"));
+    let more = count - named.len() as u64;
+    if more > 0 {
+        eprintln!("{what}: {more} more");
+    }
 }
 
 fn print_contents(what: &str, contents: Contents) {

@@ -10,6 +10,7 @@
 //!
 //! An import builds a new store next to the existing one, and replaces that only once everything was read and verified.
 
+mod damage;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use berth_common::ids::Epoch;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::damage::Damage;
 pub use self::entry::Contents;
 use self::entry::Entry;
 use self::walk::walk;
@@ -53,24 +55,27 @@ struct End {
     sha256: String,
 }
 
-/// Writes everything that the store holds. The edge must not be running.
-pub fn export(directory: &Path, to: impl io::Write) -> Result<Contents> {
+/// Writes everything that the store holds. The edge must not be running. What is damaged is an error, unless it is to be left out.
+pub fn export(directory: &Path, to: impl io::Write, without_damaged: bool) -> Result<(Contents, Damage)> {
     let store = open_existing(directory)?;
     let mut to = Digesting { to: io::BufWriter::new(to), digest: Sha256::new(), lines: 0 };
     let head = Head { berth_store: FORMAT, epoch: store.epoch()? };
     serde_json::to_writer(&mut to.to, &head)?;
     to.to.write_all(b"\n")?;
-    let contents = walk(&store, |entry| to.line(&entry))?;
+    let mut damage = if without_damaged { Damage::default() } else { Damage::that_ends() };
+    let contents = walk(&store, &mut damage, |entry| to.line(&entry))?;
     let end = End { lines: to.lines, sha256: hex::encode(to.digest.finalize()) };
     serde_json::to_writer(&mut to.to, &end)?;
     to.to.write_all(b"\n")?;
     to.to.flush().context("the export cannot be written")?;
-    Ok(contents)
+    Ok((contents, damage))
 }
 
-/// Reads and verifies every value. The edge must not be running.
-pub fn verify(directory: &Path) -> Result<Contents> {
-    walk(&open_existing(directory)?, |_| Ok(()))
+/// Reads and verifies every value. The edge must not be running. Returns what is sound, and what is not.
+pub fn verify(directory: &Path) -> Result<(Contents, Damage)> {
+    let mut damage = Damage::default();
+    let contents = walk(&open_existing(directory)?, &mut damage, |_| Ok(()))?;
+    Ok((contents, damage))
 }
 
 /// Creates the store from an export. An existing store is replaced only with `replace`, and is moved aside then.

@@ -27,7 +27,7 @@ use berth_common::image::{Digest, Registry, Repository, Tag};
 use berth_engine::{Record, UsageRecord};
 
 pub use self::catalogue::{Catalogue, ManifestRecord, Subject, TagRecord};
-pub use self::copy::{Contents, export, import, try_import, verify};
+pub use self::copy::{Contents, Damage, export, import, try_import, verify};
 pub use self::outbox::Outbox;
 pub use self::records::{
     AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,

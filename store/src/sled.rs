@@ -6,6 +6,7 @@ mod catalogue;
 mod change;
 mod fault;
 mod journal;
+mod kept;
 mod outbox;
 mod schedules;
 mod states;
@@ -30,6 +31,9 @@ use serde::Deserialize;
 use self::change::{kv_key, secret_key, secret_table};
 use self::fault::{cannot_open, damaged};
 use self::journal::Journal;
+use self::kept::Kept;
+pub(super) use self::outbox::dead_id;
+pub(super) use self::schedules::CronMark;
 use self::tables::Trees;
 pub(super) use self::tables::{Table, failed};
 use self::writer::{Job, Writer};
@@ -75,6 +79,7 @@ pub struct SledStore {
     queue: SyncSender<Job>,
     writer: Mutex<Option<JoinHandle<()>>>,
     vitals: Arc<Vitals>,
+    kept: Arc<Kept>,
 }
 
 /// An app in format 1, and in later ones.
@@ -146,7 +151,7 @@ impl SledStore {
             let lost = durable - batches;
             return Err(damaged(directory, &format!("the last {lost} of {durable} writes are missing")));
         }
-        let vitals = Arc::new(Vitals::default());
+        let (vitals, kept) = (Arc::new(Vitals::default()), Arc::new(Kept::default()));
         let (queue, jobs) = sync_channel(QUEUE);
         let writer = Writer {
             db,
@@ -159,12 +164,13 @@ impl SledStore {
             broken: OnceCell::new(),
             synced_blobs: RefCell::default(),
             vitals: Arc::clone(&vitals),
+            kept: Arc::clone(&kept),
         };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|error| StoreError::Io(error.to_string()))?;
-        let store = Self { trees, queue, writer: Mutex::new(Some(writer)), vitals };
+        let store = Self { trees, queue, writer: Mutex::new(Some(writer)), vitals, kept };
         if format < FORMAT {
             store.wait_for(Job::Format)?;
         }
@@ -180,14 +186,21 @@ impl SledStore {
         &self.trees
     }
 
+    fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
     /// The number of starts of the edge.
     pub(super) fn epoch(&self) -> Result<Epoch, StoreError> {
         Ok(self.trees.read(Table::Meta, EPOCH)?.unwrap_or_default())
     }
 
-    /// The highest versions of all removed apps.
-    pub(super) fn last_versions(&self) -> Result<Vec<LastVersion>, StoreError> {
-        self.trees.read_all(Table::LastVersions, None, usize::MAX)
+    /// All apps.
+    pub(super) fn each_app(&self) -> impl Iterator<Item = Result<AppHistory, StoreError>> + '_ {
+        self.trees.each(Table::Apps, None).map(|app| match app? {
+            StoredApp::History(history) => valid(history),
+            StoredApp::Spec(spec) => valid(AppHistory::begin(*spec, 0)),
+        })
     }
 
     /// Every value of every object.
@@ -248,6 +261,27 @@ impl SledStore {
     }
 }
 
+fn valid(app: AppHistory) -> Result<AppHistory, StoreError> {
+    if app.is_valid() {
+        return Ok(app);
+    }
+    let what = format!("app {}", app.current().spec.name);
+    Err(StoreError::Damaged { what, reason: "its versions do not fit together".to_owned() })
+}
+
+/// Those that can be read. Damage is told in the log, and every other error stays.
+fn passing_over_damaged<T>(
+    read: impl Iterator<Item = Result<T, StoreError>>,
+) -> impl Iterator<Item = Result<T, StoreError>> {
+    read.filter(|read| match read {
+        Err(error @ StoreError::Damaged { .. }) => {
+            tracing::error!(%error, "it is passed over");
+            false
+        }
+        _ => true,
+    })
+}
+
 /// Writes the last batch again: of one that was cut off by a power failure, the database may have a part. Returns the number of
 /// batches that it has then.
 fn write_again(journal: &Journal, trees: &Trees, written: u64) -> Result<u64, StoreError> {
@@ -285,19 +319,7 @@ impl Store for SledStore {
     }
 
     fn apps(&self) -> Result<Vec<AppHistory>, StoreError> {
-        let stored = self.trees.read_all(Table::Apps, None, usize::MAX)?;
-        let history = |app| match app {
-            StoredApp::History(history) => history,
-            StoredApp::Spec(spec) => AppHistory::begin(*spec, 0),
-        };
-        let histories: Vec<AppHistory> = stored.into_iter().map(history).collect();
-        match histories.iter().find(|history| !history.is_valid()) {
-            Some(bad) => {
-                let what = format!("app {}", bad.current().spec.name);
-                Err(StoreError::Damaged { what, reason: "its versions do not fit together".to_owned() })
-            }
-            None => Ok(histories),
-        }
+        self.each_app().collect()
     }
 
     fn last_version(&self, app: &AppName) -> Result<Version, StoreError> {

@@ -44,11 +44,11 @@ pub(super) fn read<V: AsRef<[u8]>>(
     let Some(head) = get(&piece_key(key, 0))? else { return Ok(None) };
     let (sum, length, first) = split_head(key, head.as_ref())?;
     let mut value = first.to_vec();
-    let mut index = 1;
+    let mut index = 0_u16;
     while value.len() < length {
+        index = index.checked_add(1).ok_or_else(|| damaged(key, "it has too many pieces"))?;
         let piece = get(&piece_key(key, index))?.ok_or_else(|| damaged(key, "a piece is missing"))?;
         value.extend(piece.as_ref());
-        index += 1;
     }
     if value.len() != length || checksum(key, &value) != sum {
         return Err(damaged(key, "its checksum does not match"));
@@ -90,9 +90,14 @@ fn checksum(key: &[u8], value: &[u8]) -> [u8; SUM_BYTES] {
 }
 
 fn damaged(key: &[u8], reason: &str) -> StoreError {
-    StoreError::Damaged {
-        what: format!("value under the key {:?}", String::from_utf8_lossy(key)),
-        reason: reason.to_owned(),
+    StoreError::Damaged { what: shown(key), reason: reason.to_owned() }
+}
+
+/// What a key's value is called: some keys are text, and some begin with an id.
+pub(super) fn shown(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.chars().any(char::is_control) => format!("value under the key {text:?}"),
+        _ => format!("value under the key {} (hexadecimal)", hex::encode(key)),
     }
 }
 

@@ -32,23 +32,11 @@ struct LastFailure {
 }
 
 impl Vitals {
-    /// Runs a batch with this many writes that have waited, and counts it. A batch without writes, as when the store is
-    /// closed, is not counted.
-    pub(super) fn measure(
-        &self,
-        writes: usize,
-        attempt: impl FnOnce() -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        (0..writes).for_each(|_| self.waiting.leave());
-        let began = Instant::now();
-        let result = attempt();
-        if writes > 0 {
-            self.note(writes, began.elapsed(), &result);
+    /// Counts a batch with this many writes. One without any, as when the store is closed, does not count.
+    pub(super) fn note(&self, writes: usize, took: Duration, result: &Result<(), StoreError>) {
+        if writes == 0 {
+            return;
         }
-        result
-    }
-
-    fn note(&self, writes: usize, took: Duration, result: &Result<(), StoreError>) {
         self.batches.note(took);
         match result {
             Ok(()) => self.writes.add(writes as u64),

@@ -24,10 +24,10 @@ fn arguments(command: &Store) -> Vec<OsString> {
         arguments.extend(value.map(|value| [name.into(), value]).into_iter().flatten());
     };
     let (verb, flags) = match command {
-        Store::Export { state, output } => {
+        Store::Export { state, output, without_damaged } => {
             option("--state", Some(state.into()));
             option("--output", output.as_ref().map(Into::into));
-            ("export", vec![])
+            ("export", vec![("--without-damaged", *without_damaged)])
         }
         Store::Import { state, input, replace, dry_run } => {
             option("--state", Some(state.into()));
@@ -56,7 +56,9 @@ mod tests {
         };
         assert_eq!(import(true, false), ["import", "--state", "/s", "--input", "f", "--replace"]);
         assert_eq!(import(false, true), ["import", "--state", "/s", "--input", "f", "--dry-run"]);
-        let export = Store::Export { state: "/s".into(), output: None };
-        assert_eq!(arguments(&export), ["export", "--state", "/s"]);
+        let export =
+            |without_damaged| arguments(&Store::Export { state: "/s".into(), output: None, without_damaged });
+        assert_eq!(export(false), ["export", "--state", "/s"]);
+        assert_eq!(export(true), ["export", "--state", "/s", "--without-damaged"]);
     }
 }

@@ -11,7 +11,7 @@ use berth_registry::files::Files;
 use berth_script::message::{Limits, Load, Module, Resolution, Variable};
 
 use super::{map, objects};
-use crate::secrets::{SecretError, Secrets};
+use crate::secrets::{SecretError, Secrets, Stamp};
 
 /// Content by digest, as programs are made of.
 pub(crate) trait Content: Send + Sync {
@@ -62,6 +62,8 @@ pub(super) struct Read {
     pub(super) load: Load,
     /// What is to be said of it in the app's log.
     pub(super) remarks: Vec<String>,
+    /// That of the secrets in its `env`, from before they were read: a change that came in between is seen as one.
+    pub(super) stamp: Stamp,
 }
 
 impl Sources {
@@ -98,6 +100,7 @@ impl Sources {
         contained: &BTreeSet<ClassName>,
         unreadable: Unreadable,
     ) -> Result<Read, CodeError> {
+        let stamp = self.stamp(app, program);
         let modules: Result<_, _> = program.modules.iter().map(|module| self.module(module)).collect();
         let mut remarks = Vec::new();
         let load = Load {
@@ -116,7 +119,15 @@ impl Sources {
                 .collect(),
             limits: limits(program),
         };
-        Ok(Read { load, remarks })
+        Ok(Read { load, remarks, stamp })
+    }
+
+    /// What the program sees of secrets now. Blocks.
+    pub(super) fn stamp(&self, app: &AppName, program: &Program) -> Stamp {
+        let own = program.secrets.values().map(|name| (app.into(), name.clone()));
+        let stored = program.store_secrets.values();
+        let stored = stored.map(|StoredSecret { store, name }| (store.into(), name.clone()));
+        self.secrets.stamp(own.chain(stored))
     }
 
     fn module(&self, ProgramModule { name, digest, .. }: &ProgramModule) -> Result<Module, CodeError> {

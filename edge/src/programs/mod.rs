@@ -5,10 +5,13 @@ mod code;
 mod log;
 mod map;
 mod objects;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use berth_common::ids::{AppName, ClassName, ObjectKey, Version};
 use berth_common::spec::{ClassSpec, Program};
@@ -26,7 +29,7 @@ use self::world::World;
 pub(crate) use self::world::{Containers, StaticFiles};
 use crate::script::{Body, Code, ScriptBody, ScriptHost, Settings, VersionKey, lane_of};
 pub(crate) use crate::script::{Called, Contained, Container, ContainerChanges, Ended, Failure, PortAnswer};
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, Stamp};
 
 /// Why a program was not called, or came to nothing.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +94,15 @@ impl Alarm {
     fn id(&self) -> Option<ObjectId> {
         ObjectId::parse(self.key.name.as_str())
     }
+
+    /// The object as code with these classes, each with its first name, knows it: by the name that its class has there, which may have
+    /// been another when the alarm was set.
+    fn object(&self, lineages: &BTreeMap<ClassName, ClassName>) -> Result<Object, ProgramError> {
+        let id = self.id().ok_or(ProgramError::Gone)?;
+        let class = lineages.iter().find(|(_, lineage)| **lineage == self.key.class);
+        let (class, _) = class.ok_or_else(|| ProgramError::NoClass(self.key.class.clone()))?;
+        Ok(Object { class: class.to_string(), id, name: self.name.clone() })
+    }
 }
 
 /// The containers that an app declares.
@@ -119,7 +131,13 @@ struct Current {
     /// The containers of its classes of objects, by their first names.
     containers: BTreeMap<ClassName, Arc<ClassSpec>>,
     /// Read with the first call. Failing is not kept: content may come back.
-    code: OnceCell<Arc<Code>>,
+    loaded: OnceCell<Loaded>,
+}
+
+/// The code of a program, and what it has seen of secrets.
+struct Loaded {
+    code: Arc<Code>,
+    stamp: Stamp,
 }
 
 impl Current {
@@ -131,7 +149,7 @@ impl Current {
             app: app.clone(),
             program: Arc::new(program.clone()),
             containers: own.map(|(lineage, class)| (lineage.clone(), Arc::new(class.clone()))).collect(),
-            code: OnceCell::new(),
+            loaded: OnceCell::new(),
         })
     }
 
@@ -142,7 +160,7 @@ impl Current {
             app: self.app.clone(),
             program: Arc::clone(&self.program),
             containers: self.containers.clone(),
-            code: OnceCell::new(),
+            loaded: OnceCell::new(),
         })
     }
 
@@ -151,25 +169,45 @@ impl Current {
             let contained = self.containers.keys().cloned().collect();
             let program = Arc::clone(&self.program);
             let read = sources.load(self.app.clone(), program, contained, Unreadable::Fails).await?;
-            let Read { load, remarks } = read;
+            let Read { load, remarks, stamp } = read;
             remarks.into_iter().for_each(|remark| log.write(&self.key, Level::Warn, remark));
             let lineages = self.program.object_classes.clone();
             let containers = self.containers.clone();
-            Ok::<_, CodeError>(Arc::new(Code { key: self.key.clone(), load, lineages, containers }))
+            let code = Arc::new(Code { key: self.key.clone(), load, lineages, containers });
+            Ok::<_, CodeError>(Loaded { code, stamp })
         };
-        self.code.get_or_try_init(read).await.cloned()
+        self.loaded.get_or_try_init(read).await.map(|loaded| Arc::clone(&loaded.code))
+    }
+
+    /// Whether a secret that it has could not be read.
+    fn lacks_secrets(&self) -> bool {
+        self.loaded.get().is_some_and(|loaded| loaded.stamp.has_unreadable())
+    }
+
+    /// Whether it sees anything else of secrets than it has now. One that is still being read may. Blocks.
+    fn is_outdated(&self, sources: &Sources) -> bool {
+        let now = || sources.stamp(&self.app, &self.program);
+        self.loaded.get().is_none_or(|loaded| loaded.stamp != now())
     }
 }
 
-fn has_secrets(program: &Program) -> bool {
-    !program.secrets.is_empty() || !program.store_secrets.is_empty()
+fn has_secrets(current: &Current) -> bool {
+    !current.program.secrets.is_empty() || !current.program.store_secrets.is_empty()
 }
 
-/// Starts programs anew when values of secrets may have changed, for as long as it is polled.
+/// How often is tried again to read the secrets that a program lacks, because nothing tells when a key file is back. It costs a look at
+/// the file and some milliseconds for each such program.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+
+/// Starts programs anew that see other values of secrets than there are, for as long as it is polled.
 pub(crate) async fn follow_secrets(programs: Arc<Programs>) {
     let mut changes = programs.sources.secrets.changes();
-    while changes.changed().await.is_ok() {
-        programs.secrets_changed();
+    loop {
+        match tokio::time::timeout(TRY_AGAIN, changes.changed()).await {
+            Ok(Ok(())) => programs.secrets_changed(has_secrets).await,
+            Err(_) => programs.secrets_changed(Current::lacks_secrets).await,
+            Ok(Err(_)) => return,
+        }
     }
 }
 
@@ -225,12 +263,27 @@ impl Programs {
         self.world.keep(&known.keys().map(AppName::as_str).collect::<BTreeSet<_>>());
     }
 
-    /// Values of secrets may have changed: programs that have some are started anew.
-    fn secrets_changed(&self) {
+    /// Values of secrets may have changed: of these programs, those for which they have are started anew.
+    async fn secrets_changed(&self, concerned: impl Fn(&Current) -> bool) {
+        let known = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut outdated: Vec<_> = known.into_values().filter(|current| concerned(current)).collect();
+        if outdated.is_empty() {
+            return;
+        }
+        let sources = self.sources.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            outdated.retain(|current| current.is_outdated(&sources));
+            outdated
+        });
+        // Otherwise the edge is stopping.
+        let Ok(outdated) = reading.await else { return };
         let mut known = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        for current in known.values_mut().filter(|current| has_secrets(&current.program)) {
-            self.host.retire(&current.key);
-            *current = current.again();
+        for before in outdated {
+            // Of another version that was deployed meanwhile the secrets are read later than they were changed.
+            if let Some(current) = known.get_mut(&before.app).filter(|now| Arc::ptr_eq(now, &before)) {
+                self.host.retire(&current.key);
+                *current = current.again();
+            }
         }
     }
 
@@ -241,7 +294,7 @@ impl Programs {
         lane: usize,
         request: http::Request<Body>,
     ) -> Result<http::Response<ScriptBody>, ProgramError> {
-        let called = self.begin(app, |host, code| host.fetch(code, lane, request)).await?;
+        let called = self.begin(app, |host, code| Ok(host.fetch(code, lane, request)?)).await?;
         Ok(called.answer().await?)
     }
 
@@ -253,19 +306,17 @@ impl Programs {
         cron: &str,
         time_ms: u64,
     ) -> Result<(), ProgramError> {
-        let called = self.begin(app, |host, code| host.scheduled(code, lane, cron, time_ms)).await?;
+        let called = self.begin(app, |host, code| Ok(host.scheduled(code, lane, cron, time_ms)?)).await?;
         Ok(called.end().await?)
     }
 
     /// Calls an object's `alarm`, which has begun when this returns. To be called on the shard that `lane_of` says.
     pub(crate) async fn alarm(&self, alarm: &Alarm) -> Result<Called, ProgramError> {
-        let Alarm { key, name, scheduled_ms, retry } = alarm;
-        let id = alarm.id().ok_or(ProgramError::Gone)?;
-        let current = self.current(&key.app).ok_or(ProgramError::Gone)?;
-        let class = current.program.object_classes.iter().find(|(_, lineage)| **lineage == key.class);
-        let (class, _) = class.ok_or_else(|| ProgramError::NoClass(key.class.clone()))?;
-        let object = Object { class: class.to_string(), id, name: name.clone() };
-        self.begin(&key.app, |host, code| host.alarm(code, object, *scheduled_ms, *retry)).await
+        self.begin(&alarm.key.app, |host, code| {
+            let object = alarm.object(&code.lineages)?;
+            Ok(host.alarm(code, object, alarm.scheduled_ms, alarm.retry)?)
+        })
+        .await
     }
 
     /// The shard on whose thread an object is to be called.
@@ -281,14 +332,14 @@ impl Programs {
     async fn begin(
         &self,
         app: &AppName,
-        start: impl FnOnce(&ScriptHost, &Arc<Code>) -> Result<Called, Failure>,
+        start: impl FnOnce(&ScriptHost, &Arc<Code>) -> Result<Called, ProgramError>,
     ) -> Result<Called, ProgramError> {
         loop {
             let current = self.current(app).ok_or(ProgramError::Gone)?;
             let code = current.code(&self.sources, &self.log(app)).await?;
             let known = self.current.read().unwrap_or_else(PoisonError::into_inner);
             if known.get(app).is_some_and(|now| Arc::ptr_eq(now, &current)) {
-                return Ok(start(&self.host, &code)?);
+                return start(&self.host, &code);
             }
             // Another version was deployed meanwhile.
         }

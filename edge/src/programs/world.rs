@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use berth_common::ids::ObjectKey;
+use berth_common::ids::{ObjectKey, Version};
 use berth_common::spec::ClassSpec;
 use berth_registry::web::{Connector, PlainTo, WebAddress};
 use berth_script::message::{Destination, Level, Object, ScriptError};
@@ -150,9 +150,10 @@ impl Outside for World {
         let class = code.containers.get(lineage).cloned();
         let (key, name) = (objects::key_of(&app, lineage, object), object.name.clone());
         let (states, containers) = (self.states.clone(), Arc::clone(&self.containers));
+        let version = Version(code.key.version);
         async move {
             let key = key?;
-            let (kept, keeper) = states.open(key.clone(), name).await?;
+            let (kept, keeper) = states.open(key.clone(), name, version).await?;
             let contained = match class {
                 Some(class) => Some(containers.of(key, class, changes).await?),
                 None => None,

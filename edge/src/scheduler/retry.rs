@@ -11,13 +11,22 @@ const PUT_OFF_MS: std::ops::RangeInclusive<u64> = 5_000..=300_000;
 /// How long a schedule may be put off without counting as a try, in milliseconds: a day.
 const MAX_PUT_OFF_MS: u64 = 24 * 60 * 60 * 1_000;
 
+/// Longest error that is kept with a schedule, in bytes: enough to know it again. What a program threw can be as long as it likes, and is
+/// in the log whole.
+const ERROR_BYTES: usize = 256;
+
+fn cut(mut error: String) -> String {
+    error.truncate(error.floor_char_boundary(ERROR_BYTES));
+    error
+}
+
 /// The schedule after a failed try: with the time of the next one, or without if there is none.
 #[must_use]
 pub(crate) fn failed(mut schedule: Schedule, error: String, now_ms: u64) -> Schedule {
     let pause = usize::try_from(schedule.attempts).ok().and_then(|tries| PAUSES_S.get(tries));
     schedule.due_ms = pause.map(|pause_s| now_ms.saturating_add(pause_s * 1_000));
     schedule.attempts = schedule.attempts.saturating_add(1);
-    schedule.last_error = Some(error);
+    schedule.last_error = Some(cut(error));
     schedule
 }
 
@@ -29,7 +38,7 @@ pub(crate) fn postpone(schedule: Schedule, error: String, now_ms: u64) -> Schedu
         return failed(schedule, error, now_ms);
     }
     let pause_ms = (late_ms / 4).clamp(*PUT_OFF_MS.start(), *PUT_OFF_MS.end());
-    Schedule { due_ms: Some(now_ms.saturating_add(pause_ms)), last_error: Some(error), ..schedule }
+    Schedule { due_ms: Some(now_ms.saturating_add(pause_ms)), last_error: Some(cut(error)), ..schedule }
 }
 
 #[cfg(test)]
@@ -52,6 +61,17 @@ mod tests {
         assert!(!tried.is_over() && tried.last_error.is_some());
         tried.what = What::Cron(Action::Hook);
         assert!(tried.is_over());
+    }
+
+    #[test]
+    fn of_a_long_error_the_beginning_is_kept() {
+        for text in ["x".repeat(300), "é".repeat(200)] {
+            let tried =
+                [failed(schedule("o", 1, 100), text.clone(), 5), postpone(schedule("o", 1, 100), text, 5)];
+            for kept in tried.map(|tried| tried.last_error.unwrap()) {
+                assert!((ERROR_BYTES - 1..=ERROR_BYTES).contains(&kept.len()), "{kept}");
+            }
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod keys;
 mod registries;
 mod rotation;
 mod sealed;
+mod stamp;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,7 @@ use self::sealed::About;
 pub(crate) use self::file::{DEFAULT_NAME, KeyFileError};
 pub(crate) use self::registries::{RegistryView, check_login};
 pub(crate) use self::rotation::Rotated;
+pub(crate) use self::stamp::Stamp;
 
 /// Why a secret was not read or changed.
 #[derive(Debug, thiserror::Error)]

@@ -354,3 +354,39 @@ async fn stores_and_their_secrets_are_bounded() {
     assert!(secrets.delete(shared("s1"), name("A")).await.unwrap());
     secrets.put(shared("more"), name("A"), one()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_stamp_changes_with_what_can_be_read_and_with_nothing_else() {
+    let stage = Stage::with_key();
+    let secrets = stage.open();
+    let store: StoreName = "s".parse().unwrap();
+    let stamp = |secrets: &Secrets| {
+        let named = [(SecretHolder::from(&app()), name("A")), (SecretHolder::from(&store), name("B"))];
+        secrets.stamp(named.into_iter())
+    };
+    let none = stamp(&secrets);
+    put(&secrets, "A", "one").await.unwrap();
+    let one = stamp(&secrets);
+    assert!(none != one && !one.has_unreadable());
+    // Another secret, the same value again, and another key.
+    put(&secrets, "OTHER", "two").await.unwrap();
+    put(&secrets, "A", "one").await.unwrap();
+    stage.file().add().unwrap();
+    secrets.rotate().await.unwrap();
+    assert!(stamp(&secrets) == one);
+    put(&secrets, "A", "two").await.unwrap();
+    assert!(stamp(&secrets) != one);
+    put(&secrets, "A", "one").await.unwrap();
+    secrets.put(store.clone(), name("B"), Secret::new("one".to_owned())).await.unwrap();
+    let both = stamp(&secrets);
+    assert!(both != one);
+    // The key file is away while an edge starts, and comes back.
+    let file = stage.file().path().to_owned();
+    let away = file.with_extension("away");
+    fs::rename(&file, &away).unwrap();
+    let secrets = stage.open();
+    let unreadable = stamp(&secrets);
+    assert!(unreadable.has_unreadable() && unreadable != both);
+    fs::rename(&away, &file).unwrap();
+    assert!(stamp(&secrets) == both);
+}

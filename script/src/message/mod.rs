@@ -24,8 +24,8 @@ pub use event::{
 pub use frame::{Direction, FrameError, Inbound, MAX_EFFECT_BYTES, MAX_EVENT_BYTES, encode};
 pub use ids::{EventId, HostBody, OpId, ScriptBody};
 pub use object::{
-    Argument, CHANGES_BYTES, Changes, Object, ObjectClass, ObjectId, Opened, RPC_BYTES, STATE_BYTES,
-    STATE_PIECE_BYTES,
+    Argument, CHANGES_BYTES, CHANGES_PARTS, Changes, Object, ObjectClass, ObjectId, Opened, PART_BYTES,
+    RPC_BYTES, STATE_BYTES, STATE_PIECE_BYTES,
 };
 pub use socket::{
     MESSAGE_BYTES, NO_CODE, NoMessage, REASON_BYTES, SOCKET_WINDOW, SocketMessage, SocketMessages,

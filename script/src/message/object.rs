@@ -1,8 +1,10 @@
 //! Objects: who they are, what is stored of them, and what calls of their methods carry.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::{Request, Response};
@@ -16,6 +18,13 @@ pub const STATE_PIECE_BYTES: usize = 256 << 10;
 
 /// Most bytes of one object's changes on their way, with all that stands around keys and values.
 pub const CHANGES_BYTES: usize = STATE_BYTES + (STATE_BYTES >> 2);
+
+/// Most entries, and most pages, of one object's changes on their way: as many as may be stored of one, as each weighs this much
+/// at least. In memory each is some fifty bytes, however few it is on its way.
+pub const CHANGES_PARTS: usize = CHANGES_BYTES / PART_BYTES;
+
+/// What an entry or a page that is stored weighs besides its bytes, in bytes.
+pub const PART_BYTES: usize = 64;
 
 /// Most bytes of a call's arguments, and of its result: they go in one message, and longer ones are refused.
 pub const RPC_BYTES: usize = 256 << 10;
@@ -87,8 +96,10 @@ pub struct Changes {
     /// Whether all keys that were there go, before anything else.
     pub clear: bool,
     /// Keys with their new values; without one, the key goes.
+    #[serde(deserialize_with = "parts")]
     pub entries: Vec<(String, Option<ByteBuf>)>,
     /// Pages of the object's database with their new content, counted from 0.
+    #[serde(deserialize_with = "parts")]
     pub pages: Vec<(u32, ByteBuf)>,
     /// How many pages the database has now; those beyond go. `None`: as many as before.
     pub page_count: Option<u32>,
@@ -97,8 +108,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// As bytes, to be sent in pieces.
+    /// As bytes, to be sent in pieces. More than could be read from them is an error.
     pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
+        if self.entries.len().max(self.pages.len()) > CHANGES_PARTS {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
         postcard::to_stdvec(self)
     }
 
@@ -112,6 +126,30 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Reads no more entries, or pages, than there can be: what comes may say that it has a great many of no length.
+fn parts<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    struct Parts<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Parts<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {CHANGES_PARTS} parts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
+            let mut parts = Vec::new();
+            while let Some(part) = from.next_element()? {
+                if parts.len() == CHANGES_PARTS {
+                    return Err(serde::de::Error::invalid_length(parts.len() + 1, &self));
+                }
+                parts.push(part);
+            }
+            Ok(parts)
+        }
+    }
+    from.deserialize_seq(Parts(PhantomData))
 }
 
 /// What an edge says when it is asked for an object.

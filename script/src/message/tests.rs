@@ -374,3 +374,15 @@ fn the_buffer_keeps_no_more_than_what_is_unread() {
     assert!(inbound.next_message().unwrap().is_none());
     assert_eq!(inbound.held(), 0);
 }
+
+/// Two bytes each on their way, some fifty in memory.
+#[test]
+fn changes_with_more_parts_than_an_object_has_are_not_read() {
+    let entries = |count| Changes { entries: vec![(String::new(), None); count], ..Changes::default() };
+    let most = entries(CHANGES_PARTS).to_bytes().unwrap();
+    assert!(most.len() < CHANGES_PARTS * 3 && Changes::from_bytes(&most).is_ok());
+    let more = postcard::to_stdvec(&entries(CHANGES_PARTS + 1)).unwrap();
+    assert!(Changes::from_bytes(&more).is_err() && entries(CHANGES_PARTS + 1).to_bytes().is_err());
+    let pages = Changes { pages: vec![(0, ByteBuf::new()); CHANGES_PARTS + 1], ..Changes::default() };
+    assert!(Changes::from_bytes(&postcard::to_stdvec(&pages).unwrap()).is_err());
+}

@@ -9,10 +9,11 @@ use crate::fixtures::life;
 use crate::fixtures::schedule;
 use crate::fixtures::state;
 use crate::fixtures::tagged;
+use crate::sled::Table;
 use crate::sled::tests::{persist, record};
 use crate::{
-    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, RegistryRecord, Scope, SecretHolder, SecretRecord,
-    StateChange, States, TokenRecord, Write,
+    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, RegistryRecord, Schedules, Scope, SecretHolder,
+    SecretRecord, StateChange, States, TokenRecord, Write,
 };
 
 fn filled(directory: &Path) -> Vec<u8> {
@@ -61,7 +62,7 @@ fn filled(directory: &Path) -> Vec<u8> {
     store.commit(vec![Write::State(Box::new(StateChange::whole(state("5e"))))], Box::new(drop));
     drop(store);
     let mut text = Vec::new();
-    export(directory, &mut text).unwrap();
+    export(directory, &mut text, false).unwrap();
     text
 }
 
@@ -92,9 +93,9 @@ fn an_export_becomes_an_equal_store() {
             None
         )
     );
-    assert_eq!(verify(&two).unwrap(), contents);
+    assert_eq!(sound(&two), contents);
     let mut again = Vec::new();
-    export(&two, &mut again).unwrap();
+    export(&two, &mut again, false).unwrap();
     assert_eq!(String::from_utf8(again).unwrap(), String::from_utf8(text).unwrap());
     let store = SledStore::open(&two).unwrap();
     assert_eq!(store.placed().unwrap().len(), 1);
@@ -181,5 +182,74 @@ fn a_store_is_replaced_only_on_demand_and_set_aside() {
     assert!(import(&one, &text[..], true).is_err());
     drop(open);
     let (_, aside) = import(&one, &text[..], true).unwrap();
-    assert_eq!(verify(&aside.unwrap()).unwrap(), verify(&one).unwrap());
+    assert_eq!(sound(&aside.unwrap()), sound(&one));
+}
+
+/// One of each kind cannot be read: the others are found and exported all the same, and each of these is named.
+#[test]
+fn what_is_damaged_is_named_and_hides_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+    drop(filled(&one));
+    let whole = sound(&one);
+    let store = SledStore::open(&one).unwrap();
+    for other in ["00", "ff"] {
+        store.commit(vec![Write::State(Box::new(StateChange::whole(state(other))))], Box::new(drop));
+        persist(&store, record(other, 1, false));
+    }
+    store.settle().unwrap();
+    let (object, state_of) = (record("o1", 1, false).key, state("5e").head.key);
+    damage(&store, Table::Objects, object.id().as_bytes());
+    damage(&store, Table::StateParts, state_of.id().as_bytes());
+    damage(&store, Table::States, state("ff").head.key.id().as_bytes());
+    for table in [Table::Apps, Table::Tokens, Table::Kv, Table::Schedules, Table::Hooks, Table::Dead] {
+        damage(&store, table, b"");
+    }
+    for table in [Table::Secrets, Table::Usage, Table::ImageTags, Table::LastVersions, Table::Crons] {
+        damage(&store, table, b"");
+    }
+    drop(store);
+    let (left, damage) = verify(&one).unwrap();
+    let named: Vec<String> = damage.named.iter().map(ToString::to_string).collect();
+    assert_eq!((damage.count, named.len()), (14, 14));
+    assert!(named.iter().any(|text| text.contains(&state_of.to_string())), "{named:#?}");
+    assert!(named.iter().any(|text| text.contains(&hex::encode(object.id().as_bytes()))), "{named:#?}");
+    let expected = Contents {
+        apps: 0,
+        tokens: 0,
+        values: 0,
+        schedules: 0,
+        events: 0,
+        tags: 0,
+        objects: whole.objects + 1,
+        secrets: 1,
+        usage: 1,
+        ..whole
+    };
+    assert_eq!(left, expected);
+    let error = export(&one, Vec::new(), false).unwrap_err().to_string();
+    assert!(error.contains("--without-damaged") && error.contains("verify"), "{error}");
+    let mut text = Vec::new();
+    assert_eq!(export(&one, &mut text, true).unwrap().0, left);
+    assert_eq!(import(&two, &text[..], false).unwrap().0, left);
+    // Those who look for what is an app's find what can be read.
+    let store = SledStore::open(&one).unwrap();
+    assert_eq!(store.states(None, 9).unwrap().len(), 2);
+    assert!(store.schedules_of_app(&object.app, 9).unwrap().is_empty());
+}
+
+/// All that is sound of a store that has no damage.
+fn sound(directory: &Path) -> Contents {
+    let (contents, damage) = verify(directory).unwrap();
+    assert_eq!(damage.count, 0);
+    contents
+}
+
+/// Changes the last byte of the first value whose key begins like this.
+fn damage(store: &SledStore, table: Table, prefix: &[u8]) {
+    let tree = store.trees().get(table);
+    let (key, value) = tree.scan_prefix(prefix).next().unwrap().unwrap();
+    let mut value = value.to_vec();
+    *value.last_mut().unwrap() ^= 1;
+    tree.insert(key, value).unwrap();
 }

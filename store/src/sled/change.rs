@@ -10,7 +10,7 @@ use super::catalogue::{manifest_key, tag_key};
 use super::journal::Draft;
 use super::outbox::{dead_key, event_key};
 use super::schedules::{CronMark, cron_key, schedule_key};
-use super::states::Ready;
+use super::states::{Ready, forget_empty};
 use super::tables::Table;
 use crate::UsageKey;
 use crate::{EventId, LastVersion, NUMBER_BYTES, SecretHolder};
@@ -25,6 +25,8 @@ pub(super) enum Change {
     Due { key: Vec<u8>, due_ms: Option<u64> },
     /// What an object of a program keeps is changed (`states`).
     State(Ready),
+    /// An object of a program that keeps nothing and has no alarm is forgotten.
+    Forget(ObjectId),
     /// These changes, but only if the schedule is still due at this time.
     IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
     /// This change, but only if no instance of the object is placed.
@@ -98,7 +100,7 @@ impl Change {
             Write::Kv { object, changes } => {
                 changes.iter().map(|change| Self::of_kv(*object, change)).collect::<Result<_, _>>()?
             }
-            Write::State(change) => vec![Self::State(Ready::of(change)?)],
+            Write::State(change) => vec![Self::State(Ready::of(change)?), Self::Forget(change.object)],
             Write::Event(delivery) => {
                 let id = EventId { object: delivery.event.key.id(), number: numbers.next()? };
                 vec![Self::put(Table::Hooks, &event_key(id), delivery)?]
@@ -117,7 +119,11 @@ impl Change {
             }
             Write::RemoveSchedule(object, id) => {
                 let key = schedule_key(*object, *id);
-                vec![Self::remove(Table::Schedules, &key), Self::Due { key, due_ms: None }]
+                vec![
+                    Self::remove(Table::Schedules, &key),
+                    Self::Due { key, due_ms: None },
+                    Self::Forget(*object),
+                ]
             }
             Write::Finish { object, id, due_ms, then } => {
                 let key = schedule_key(*object, *id);
@@ -126,7 +132,7 @@ impl Change {
                     None => Self::remove(Table::Schedules, &key),
                 };
                 let due = Self::Due { key: key.clone(), due_ms: then.as_ref().and_then(|then| then.due_ms) };
-                vec![Self::IfDue { key, due_ms: *due_ms, changes: vec![value, due] }]
+                vec![Self::IfDue { key, due_ms: *due_ms, changes: vec![value, due, Self::Forget(*object)] }]
             }
             Write::CronMark(key, last_ms) => {
                 let mark = CronMark { key: key.clone(), last_ms: *last_ms };
@@ -165,19 +171,6 @@ impl Change {
         Self::Value { table, key: key.to_owned(), pieces: Vec::new() }
     }
 
-    /// The number of bytes that it writes.
-    pub(super) fn bytes(&self) -> u64 {
-        match self {
-            Self::Value { pieces, .. } => {
-                pieces.iter().map(|(key, piece)| (key.len() + piece.len()) as u64).sum()
-            }
-            Self::Entry { key, .. } | Self::Due { key, .. } => key.len() as u64,
-            Self::State(ready) => ready.bytes(),
-            Self::IfDue { changes, .. } => changes.iter().map(Self::bytes).sum(),
-            Self::IfNotPlaced { change, .. } => change.bytes(),
-        }
-    }
-
     /// Adds what it does to a batch.
     pub(super) fn apply(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
         match self {
@@ -197,6 +190,7 @@ impl Change {
             }
             Self::Due { key, due_ms } => set_due(key, *due_ms, draft),
             Self::State(ready) => ready.apply(draft),
+            Self::Forget(object) => forget_empty(*object, draft),
             Self::IfDue { key, due_ms, changes } => {
                 let due = draft.get(Table::DueOf, key)?;
                 if due.is_some_and(|due| due == due_ms.to_be_bytes()) {

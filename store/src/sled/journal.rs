@@ -35,8 +35,12 @@ const JOURNAL_MODE: u32 = 0o600;
 const SUM_BYTES: usize = 32;
 /// The number of the batch and the length of what follows.
 const HEAD_BYTES: usize = 16;
-/// Longest batch that is read, in bytes: more than a batch of the largest writes takes.
+/// Longest batch that is written, and so that is read, in bytes: far more than a batch of the largest writes takes.
 const MAX_BYTES: u64 = 1 << 30;
+/// What an entry of a batch takes up besides its key and value, in bytes: in memory and in the journal.
+const ENTRY_BYTES: u64 = 64;
+/// What an entry takes up in the journal besides: its table, whether there is a value, and the lengths of key and value.
+const PART_HEADS_BYTES: usize = 2 + 4 + 4;
 
 /// What a batch does to the database: the new value of each key, or none.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,11 +50,53 @@ pub(super) struct Batch(BTreeMap<(u8, Vec<u8>), Option<Vec<u8>>>);
 pub(super) struct Draft<'a> {
     trees: &'a Trees,
     batch: Batch,
+    bytes: u64,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn on(trees: &'a Trees) -> Self {
-        Self { trees, batch: Batch::default() }
+        Self { trees, batch: Batch::default(), bytes: 0 }
+    }
+
+    /// About how many bytes it has, in memory and in the journal.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.0.is_empty()
+    }
+
+    /// The database as it is without the batch.
+    pub(super) fn trees(&self) -> &Trees {
+        self.trees
+    }
+
+    /// The keys of a table that the batch inserts or removes.
+    pub(super) fn changed(&self, table: Table) -> impl Iterator<Item = &[u8]> {
+        self.from(table, &[]).map(|(key, _)| key)
+    }
+
+    /// What the batch does to the keys of a table from this one on.
+    fn from(&self, table: Table, key: &[u8]) -> impl Iterator<Item = (&[u8], &Option<Vec<u8>>)> {
+        let number = table as u8;
+        let changes = self.batch.0.range((number, key.to_vec())..);
+        changes.take_while(move |((of, _), _)| *of == number).map(|((_, key), value)| (key.as_slice(), value))
+    }
+
+    /// Whether there is a key with this prefix.
+    pub(super) fn has_some(&self, table: Table, prefix: &[u8]) -> Result<bool, StoreError> {
+        let mut own = self.from(table, prefix).take_while(|(key, _)| key.starts_with(prefix));
+        if own.any(|(_, value)| value.is_some()) {
+            return Ok(true);
+        }
+        for key in self.trees.get(table).scan_prefix(prefix).keys() {
+            // What the batch has of it goes.
+            if !self.batch.0.contains_key(&(table as u8, key.map_err(failed)?.to_vec())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn finish(self) -> Batch {
@@ -66,7 +112,6 @@ impl<'a> Draft<'a> {
 
     /// The keys that there are with this prefix, from this one on.
     pub(super) fn keys(&self, table: Table, from: &[u8], prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
-        let number = table as u8;
         let mut keys = BTreeSet::new();
         for key in self.trees.get(table).range(from..).keys() {
             let key = key.map_err(failed)?.to_vec();
@@ -75,12 +120,9 @@ impl<'a> Draft<'a> {
             }
             keys.insert(key);
         }
-        for ((of, key), value) in self.batch.0.range((number, from.to_vec())..) {
-            if *of != number || !key.starts_with(prefix) {
-                break;
-            }
+        for (key, value) in self.from(table, from).take_while(|(key, _)| key.starts_with(prefix)) {
             match value {
-                Some(_) => keys.insert(key.clone()),
+                Some(_) => keys.insert(key.to_vec()),
                 None => keys.remove(key),
             };
         }
@@ -105,11 +147,21 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn insert(&mut self, table: Table, key: Vec<u8>, value: &[u8]) {
-        self.batch.0.insert((table as u8, key), Some(value.to_vec()));
+        self.set(table, key, Some(value.to_vec()));
     }
 
     pub(super) fn remove(&mut self, table: Table, key: Vec<u8>) {
-        self.batch.0.insert((table as u8, key), None);
+        self.set(table, key, None);
+    }
+
+    fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let length = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len) as u64;
+        let (entry, now) = (key.len() as u64 + ENTRY_BYTES, length(&value));
+        self.bytes += now;
+        match self.batch.0.insert((table as u8, key), value) {
+            Some(before) => self.bytes -= length(&before),
+            None => self.bytes += entry,
+        }
     }
 }
 
@@ -132,18 +184,26 @@ impl Batch {
         })
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// As the journal has it; an error if that is longer than is read again.
+    fn encode(&self, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let part = |bytes: &mut Vec<u8>, part: &[u8]| {
-            bytes.extend(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            bytes.extend(part);
-        };
         for ((table, key), value) in &self.0 {
+            let value = value.as_deref();
+            let whole = (bytes.len() + key.len() + value.map_or(0, <[u8]>::len) + PART_HEADS_BYTES) as u64;
+            if whole > most {
+                let text =
+                    format!("a batch of writes is longer than the {most} bytes that the journal takes");
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+            }
             bytes.extend([*table, u8::from(value.is_some())]);
-            part(&mut bytes, key);
-            part(&mut bytes, value.as_deref().unwrap_or_default());
+            for part in [key, value.unwrap_or_default()] {
+                // Shorter than the whole.
+                let length = u32::try_from(part.len()).map_err(io::Error::other)?;
+                bytes.extend(length.to_be_bytes());
+                bytes.extend(part);
+            }
         }
-        bytes
+        Ok(bytes)
     }
 
     fn decode(mut bytes: &[u8]) -> Option<Self> {
@@ -166,7 +226,11 @@ fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The file.
-pub(super) struct Journal(File);
+pub(super) struct Journal {
+    file: File,
+    /// Longest batch, in bytes.
+    most: u64,
+}
 
 impl Journal {
     pub(super) fn open(directory: &Path) -> io::Result<Self> {
@@ -174,33 +238,43 @@ impl Journal {
         options.read(true).write(true).create(true).truncate(false).mode(JOURNAL_MODE);
         let file = options.open(directory.join(JOURNAL_FILE))?;
         sync_names(directory)?;
-        Ok(Self(file))
+        Ok(Self { file, most: MAX_BYTES })
     }
 
-    /// Keeps a batch with its number. It is durable then.
+    /// Keeps a batch with its number. It is durable then. One that could not be read again is refused, and the one before stays.
     pub(super) fn write(&self, number: u64, batch: &Batch) -> io::Result<()> {
-        let body = batch.encode();
+        let body = batch.encode(self.most)?;
         let head = [number.to_be_bytes(), (body.len() as u64).to_be_bytes()].concat();
-        self.0.write_all_at(&[&checksum(&head, &body)[..], &head, &body].concat(), 0)?;
-        self.0.sync_data()
+        let sum = checksum(&head, &body);
+        self.file.write_all_at(&[&sum[..], &head].concat(), 0)?;
+        self.file.write_all_at(&body, (SUM_BYTES + HEAD_BYTES) as u64)?;
+        self.file.sync_data()
     }
 
     /// The batch that was kept last, with its number, unless it is incomplete.
     pub(super) fn read(&self) -> io::Result<Option<(u64, Batch)>> {
-        let mut bytes = Vec::new();
-        (&self.0).take(MAX_BYTES).read_to_end(&mut bytes)?;
-        Ok(read(&bytes))
+        read(&self.file, self.most)
     }
 }
 
-fn read(bytes: &[u8]) -> Option<(u64, Batch)> {
-    let (sum, rest) = bytes.split_first_chunk::<SUM_BYTES>()?;
-    let (head, rest) = rest.split_first_chunk::<HEAD_BYTES>()?;
+/// Reads no more than the head says, if that is what may be.
+fn read(mut from: impl Read, most: u64) -> io::Result<Option<(u64, Batch)>> {
+    let mut top = Vec::new();
+    from.by_ref().take((SUM_BYTES + HEAD_BYTES) as u64).read_to_end(&mut top)?;
+    let Some((sum, head)) = top.split_first_chunk::<SUM_BYTES>() else { return Ok(None) };
+    let Some((number, length)) = numbers_of(head).filter(|(_, length)| *length <= most) else {
+        return Ok(None);
+    };
+    let mut body = Vec::new();
+    from.take(length).read_to_end(&mut body)?;
+    let whole = body.len() as u64 == length && checksum(head, &body) == *sum;
+    Ok(whole.then(|| Batch::decode(&body)).flatten().map(|batch| (number, batch)))
+}
+
+/// The number of a batch, and its length in bytes.
+fn numbers_of(head: &[u8]) -> Option<(u64, u64)> {
     let (number, length) = head.split_first_chunk()?;
-    let length = u64::from_be_bytes(length.try_into().ok()?);
-    let body = rest.get(..usize::try_from(length).ok()?)?;
-    let whole = checksum(head, body) == *sum;
-    Some((u64::from_be_bytes(*number), Batch::decode(body).filter(|_| whole)?))
+    Some((u64::from_be_bytes(*number), u64::from_be_bytes(length.try_into().ok()?)))
 }
 
 fn checksum(head: &[u8], body: &[u8]) -> [u8; SUM_BYTES] {
@@ -233,12 +307,43 @@ mod tests {
         let journal = Journal::open(directory.path()).unwrap();
         journal.write(7, &batch()).unwrap();
         let whole = std::fs::read(directory.path().join(JOURNAL_FILE)).unwrap();
-        assert!(read(&whole).is_some());
+        assert!(read(&whole[..], MAX_BYTES).unwrap().is_some());
         for cut in 0..whole.len() {
-            assert_eq!(read(&whole[..cut]), None, "{cut}");
+            assert_eq!(read(&whole[..cut], MAX_BYTES).unwrap(), None, "{cut}");
             let mut damaged = whole.clone();
             damaged[cut] ^= 1;
-            assert_eq!(read(&damaged), None, "{cut}");
+            assert_eq!(read(&damaged[..], MAX_BYTES).unwrap(), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_could_not_be_read_again_is_refused_and_the_one_before_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(directory.path()).unwrap();
+        journal.most = batch().encode(MAX_BYTES).unwrap().len() as u64;
+        journal.write(7, &batch()).unwrap();
+        let mut longer = batch();
+        longer.0.insert((Table::Kv as u8, b"d".to_vec()), None);
+        let error = journal.write(8, &longer).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(Journal::open(directory.path()).unwrap().read().unwrap(), Some((7, batch())));
+    }
+
+    /// Whatever length a damaged head has, no more is read than a batch may have.
+    #[test]
+    fn a_damaged_length_reads_nothing() {
+        struct Endless(u64);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 += buffer.len() as u64;
+                assert!(self.0 < 1 << 20, "it is read without end");
+                buffer.fill(1);
+                Ok(buffer.len())
+            }
+        }
+        for length in [MAX_BYTES + 1, u64::MAX] {
+            let top = [&[0; SUM_BYTES][..], &7_u64.to_be_bytes(), &length.to_be_bytes()].concat();
+            assert_eq!(read(top.chain(Endless(0)), MAX_BYTES).unwrap(), None);
         }
     }
 }

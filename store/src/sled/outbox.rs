@@ -39,6 +39,11 @@ fn damaged_key() -> StoreError {
     StoreError::Damaged { what: "key of an event".to_owned(), reason: "it names no event".to_owned() }
 }
 
+/// The id of an event that was set aside, from its key.
+pub(crate) fn dead_id(key: &[u8]) -> Result<EventId, StoreError> {
+    id_of_dead(key).ok_or_else(damaged_key)
+}
+
 impl SledStore {
     /// Keys of a table from a bound on, at most `limit`.
     fn keys_from(&self, table: Table, from: Bound<&[u8]>, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use berth_common::ids::{AppName, ObjectId, ScheduleId};
 use serde::{Deserialize, Serialize};
 
-use super::{SledStore, Table, failed};
+use super::{SledStore, Table, failed, passing_over_damaged};
 use crate::value::{self, piece_key};
 use crate::{CronKey, DueEntry, DuePage, Schedule, Schedules, StoreError};
 
@@ -31,9 +31,9 @@ pub(super) fn cron_key(key: &CronKey) -> Vec<u8> {
 
 /// A cron's mark as stored.
 #[derive(Serialize, Deserialize)]
-pub(super) struct CronMark {
-    pub(super) key: CronKey,
-    pub(super) last_ms: u64,
+pub(crate) struct CronMark {
+    pub(crate) key: CronKey,
+    pub(crate) last_ms: u64,
 }
 
 fn due_key(DueEntry { due_ms, object, id }: DueEntry) -> Vec<u8> {
@@ -59,15 +59,7 @@ fn entry_of(key: &[u8]) -> Result<DueEntry, StoreError> {
 impl SledStore {
     /// All schedules of all objects.
     pub(crate) fn all_schedules(&self) -> impl Iterator<Item = Result<Schedule, StoreError>> + '_ {
-        let pieces = self.trees().get(Table::Schedules).iter().keys();
-        let keys = pieces.filter_map(|piece| match piece {
-            Ok(piece) => value::first_piece_of(&piece).map(|key| Ok(key.to_vec())),
-            Err(error) => Some(Err(failed(error))),
-        });
-        keys.filter_map(|key| match key {
-            Ok(key) => self.trees().read(Table::Schedules, &key).transpose(),
-            Err(error) => Some(Err(error)),
-        })
+        self.trees().each(Table::Schedules, None)
     }
 }
 
@@ -121,7 +113,8 @@ impl Schedules for SledStore {
         limit: usize,
     ) -> Result<Vec<(ObjectId, ScheduleId)>, StoreError> {
         let mut found = Vec::new();
-        for schedule in self.all_schedules() {
+        // A damaged one of another app is not in the way of this one's end.
+        for schedule in passing_over_damaged(self.all_schedules()) {
             let schedule = schedule?;
             if schedule.key.app == *app {
                 found.push((schedule.key.id(), schedule.id));

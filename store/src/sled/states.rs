@@ -1,15 +1,16 @@
 //! The layout of what objects of programs keep.
 //!
 //! ```text
-//! states:      object 16                    the head
+//! states:      object 16                    the head, of objects that keep something or have an alarm
 //! state_parts: object 16 ‖ 1 ‖ key          a value
 //!              object 16 ‖ 2 ‖ number 4     a page
 //! ```
 
-use berth_common::ids::ObjectId;
+use berth_common::ids::{AppName, ObjectId, ScheduleId};
 
 use super::journal::Draft;
-use super::{OBJECT_ID_BYTES, SledStore, Table, failed};
+use super::schedules::schedule_key;
+use super::{OBJECT_ID_BYTES, SledStore, Table, failed, passing_over_damaged};
 use crate::value::{self, Piece, piece_key};
 use crate::{StateChange, StateHead, States, StoreError, StoredState};
 
@@ -61,11 +62,6 @@ impl Ready {
         Ok(Self { object, clear: change.clear, page_count, head: (key, head), parts })
     }
 
-    pub(super) fn bytes(&self) -> u64 {
-        let pieces = self.parts.iter().chain([&self.head]).flat_map(|(_, pieces)| pieces);
-        pieces.map(|(key, piece)| (key.len() + piece.len()) as u64).sum()
-    }
-
     pub(super) fn apply(&self, draft: &mut Draft<'_>) -> Result<(), StoreError> {
         if self.clear {
             let values = part(self.object, VALUE, &[]);
@@ -84,6 +80,16 @@ fn put(table: Table, key: &[u8], pieces: &[Piece], draft: &mut Draft<'_>) -> Res
         draft.insert(table, key.clone(), piece);
     }
     draft.remove_pieces_from(pieces.len(), key, table)
+}
+
+/// Removes the head of an object that keeps nothing any more and has no alarm: it is as if it had never been.
+pub(super) fn forget_empty(object: ObjectId, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+    let (id, alarm) = (object.as_bytes(), schedule_key(object, ScheduleId::ALARM));
+    let is_there = draft.get(Table::States, &piece_key(id, 0))?.is_some();
+    if !is_there || draft.has_some(Table::Schedules, &alarm)? || draft.has_some(Table::StateParts, id)? {
+        return Ok(());
+    }
+    draft.remove_pieces_from(0, id, Table::States)
 }
 
 /// Removes all parts with this prefix, from this key on.
@@ -111,14 +117,10 @@ impl SledStore {
     }
 }
 
-fn damaged(reason: &str) -> StoreError {
-    StoreError::Damaged { what: "state of an object".to_owned(), reason: reason.to_owned() }
-}
-
-impl States for SledStore {
-    fn state(&self, object: ObjectId) -> Result<Option<StoredState>, StoreError> {
-        let head: Option<StateHead> = self.trees().read(Table::States, object.as_bytes())?;
-        let Some(head) = head else { return Ok(None) };
+impl SledStore {
+    /// What an object with this head keeps.
+    pub(crate) fn state_of(&self, head: StateHead) -> Result<StoredState, StoreError> {
+        let object = head.key.id();
         let value = |(key, value)| {
             let key = String::from_utf8(key).map_err(|_| damaged("a key is no text"))?;
             Ok((key, value))
@@ -132,12 +134,28 @@ impl States for SledStore {
             self.parts(object, PAGE)?.into_iter().map(page).collect::<Result<_, StoreError>>()?;
         let whole = pages.len() == head.page_count as usize
             && pages.iter().zip(0..).all(|((number, _), expected)| *number == expected);
-        if whole { Ok(Some(StoredState { head, values, pages })) } else { Err(damaged("pages are missing")) }
+        if whole { Ok(StoredState { head, values, pages }) } else { Err(damaged("pages are missing")) }
     }
+}
 
+fn damaged(reason: &str) -> StoreError {
+    StoreError::Damaged { what: "state of an object".to_owned(), reason: reason.to_owned() }
+}
+
+impl States for SledStore {
+    fn state(&self, object: ObjectId) -> Result<Option<StoredState>, StoreError> {
+        let head: Option<StateHead> = self.trees().read(Table::States, object.as_bytes())?;
+        head.map(|head| self.state_of(head)).transpose()
+    }
     fn states(&self, after: Option<ObjectId>, limit: usize) -> Result<Vec<StateHead>, StoreError> {
         let last_piece = after.map(|id| piece_key(id.as_bytes(), u16::MAX));
-        self.trees().read_all(Table::States, last_piece.as_deref(), limit)
+        let heads = self.trees().each(Table::States, last_piece.as_deref());
+        // Those who look for what an app's objects keep are not to fail for one of another's.
+        passing_over_damaged(heads).take(limit).collect()
+    }
+
+    fn kept_bytes(&self, app: &AppName) -> Result<u64, StoreError> {
+        self.kept().of(app, self.trees())
     }
 }
 

@@ -98,10 +98,7 @@ impl Trees {
     ) -> Result<Option<T>, StoreError> {
         let value = value::read(key, |piece| self.get(table).get(piece).map_err(failed))?;
         let decoded = value.map(|value| serde_json::from_slice(&value)).transpose();
-        decoded.map_err(|error| StoreError::Damaged {
-            what: format!("value under the key {:?}", String::from_utf8_lossy(key)),
-            reason: error.to_string(),
-        })
+        decoded.map_err(|error| StoreError::Damaged { what: value::shown(key), reason: error.to_string() })
     }
 
     /// Values in the order of their keys, from the first after this key.
@@ -111,18 +108,36 @@ impl Trees {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<T>, StoreError> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut values = Vec::new();
-        for key in self.get(table).range::<&[u8], _>((from, Bound::Unbounded)).keys() {
-            let key = key.map_err(failed)?;
-            if values.len() == limit {
-                break;
-            }
-            if let Some(key) = value::first_piece_of(&key) {
-                values.extend(self.read(table, key)?);
-            }
-        }
-        Ok(values)
+        self.each(table, after).take(limit).collect()
+    }
+
+    /// Values in the order of their keys, from the first after this key. A damaged one is an error in its place, behind which the
+    /// others follow.
+    pub(crate) fn each<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = Result<T, StoreError>> + use<'_, T> {
+        self.each_entry(table, after).map(|entry| entry.map(|(_, value)| value))
+    }
+
+    /// The same with their keys.
+    pub(crate) fn each_entry<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = Result<(Vec<u8>, T), StoreError>> + use<'_, T> {
+        let from = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
+        let pieces = self.get(table).range((from, Bound::Unbounded)).keys();
+        let keys = pieces.filter_map(|piece| match piece {
+            Ok(piece) => value::first_piece_of(&piece).map(|key| Ok(key.to_vec())),
+            Err(error) => Some(Err(failed(error))),
+        });
+        // Without a value it was removed in the meantime.
+        keys.filter_map(move |key| match key {
+            Ok(key) => self.read(table, &key).transpose().map(|value| value.map(|value| (key, value))),
+            Err(error) => Some(Err(error)),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::super::KvChange;
 use super::change::{Change, Numbers};
 use super::journal::Draft;
-use super::writer::{BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
+use super::writer::{BATCH_BYTES, BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
 use super::*;
 use crate::fixtures::{app, class};
 
@@ -455,4 +455,51 @@ fn a_journal_of_another_time_is_not_used() {
         let store = SledStore::open(directory.path()).unwrap();
         assert_eq!(store.placed().unwrap()[0].generation, Generation(1), "{other} after {number}");
     }
+}
+
+/// The removal of all that an object keeps is a small order and a large batch.
+#[test]
+fn removals_weigh_what_they_come_to_in_a_batch() {
+    const KEYS: u64 = 7_500;
+    const KEY_BYTES: u64 = 2_000;
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let objects = ["0", "1", "2", "3"].map(|name| {
+        let mut state = crate::fixtures::state(name);
+        let width = usize::try_from(KEY_BYTES).unwrap();
+        state.values = (0..KEYS).map(|n| (format!("{n:0width$}"), Vec::new())).collect();
+        let object = state.head.key.id();
+        commit(&store, vec![Write::State(Box::new(crate::StateChange::whole(state)))]);
+        object
+    });
+    let batches = || store.trees().read::<u64>(Table::Meta, BATCHES).unwrap().unwrap();
+    let before = batches();
+    // The writer waits, so that all of them are there when it takes the next batch.
+    let (go_on, waits) = sync_channel::<()>(0);
+    store.commit(Vec::new(), Box::new(move |_| waits.recv().unwrap()));
+    for object in objects {
+        store.commit(vec![Write::State(Box::new(crate::StateChange::gone(object)))], Box::new(drop));
+    }
+    go_on.send(()).unwrap();
+    store.settle().unwrap();
+    let fit = BATCH_BYTES.div_ceil(KEYS * KEY_BYTES);
+    assert!((2..4).contains(&fit), "the test needs more than one batch, and fewer than there are objects");
+    assert_eq!(batches() - before, 4_u64.div_ceil(fit));
+    assert!(store.trees().get(Table::StateParts).is_empty());
+}
+
+#[test]
+fn a_draft_counts_what_is_removed_and_nothing_twice() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let mut draft = Draft::on(store.trees());
+    assert_eq!((draft.bytes(), draft.is_empty()), (0, true));
+    draft.remove(Table::Kv, vec![1; 100]);
+    let removal = draft.bytes();
+    assert!(removal >= 100);
+    draft.insert(Table::Kv, vec![1; 100], &[2; 50]);
+    draft.insert(Table::Kv, vec![1; 100], &[2; 30]);
+    assert_eq!(draft.bytes(), removal + 30);
+    draft.remove(Table::Kv, vec![1; 100]);
+    assert_eq!(draft.bytes(), removal);
 }

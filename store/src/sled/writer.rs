@@ -1,6 +1,5 @@
-//! The single writer of the store: takes the waiting writes (up to a batch), keeps them in the journal, writes them as one
-//! transaction, flushes, and syncs the database file through its own handle, because sled's flush alone does not reach the
-//! disk. Then it acknowledges them.
+//! The single writer of the store: makes a batch of the waiting writes, keeps it in the journal, writes it as one transaction, flushes,
+//! and syncs the database file through its own handle, because sled's flush alone does not reach the disk. Then it acknowledges them.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
@@ -11,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::time::Instant;
 
 use berth_common::ids::Epoch;
 use nix::sys::statvfs::statvfs;
@@ -20,14 +20,16 @@ use super::super::guard::Mark;
 use super::super::{Done, StoreError, Vitals, Write};
 use super::change::{Change, Numbers};
 use super::journal::{Batch, Draft, Journal};
+use super::kept::{self, Kept, Moved};
 use super::tables::{Table, Trees, failed};
 use super::{BATCHES, EPOCH, FORMAT, FORMAT_KEY};
 
 /// Most writes in one transaction.
 const BATCH: usize = 256;
-/// Bytes of states in one transaction beyond which no further write is taken into it: a batch has at most this and one more write, far
-/// less than the journal is read with.
-const BATCH_BYTES: usize = 64 << 20;
+/// Bytes of a batch beyond which no further write is taken into it, counted with what each write has come to: the removal of all that an
+/// object keeps has few bytes, and makes of its keys as much as they are. So a batch has at most this and one more write: it is in
+/// memory three times, and all that waits behind it waits for its way to the disk, some tenths of a second.
+pub(super) const BATCH_BYTES: u64 = 40 << 20;
 /// Free space of the disk, in bytes, below which nothing is written: a database whose disk becomes full in the middle
 /// of a write is damaged.
 pub(super) const RESERVE_BYTES: u64 = 32 << 20;
@@ -51,12 +53,6 @@ impl Job {
             Self::Commit(_, done) | Self::Epoch(_, done) | Self::Format(done) => done(result),
             Self::Close => {}
         }
-    }
-
-    /// About how many bytes of states it has; everything else is small.
-    fn bytes(&self) -> usize {
-        let of = |write: &Write| if let Write::State(change) = write { change.bytes() } else { 0 };
-        if let Self::Commit(writes, _) = self { writes.iter().map(of).sum() } else { 0 }
     }
 
     fn changes(&self, numbers: &mut Numbers) -> Result<Vec<Change>, StoreError> {
@@ -89,40 +85,37 @@ pub(super) struct Writer {
     /// The files of large pages that are durable. sled never uses a name twice.
     pub(super) synced_blobs: RefCell<BTreeSet<OsString>>,
     pub(super) vitals: Arc<Vitals>,
+    pub(super) kept: Arc<Kept>,
 }
 
 impl Writer {
     pub(super) fn run(&self, jobs: &Receiver<Job>) {
         let mut open = true;
         while open && let Ok(first) = jobs.recv() {
-            let mut batch = vec![first];
-            let mut bytes = batch[0].bytes();
-            while batch.len() < BATCH
-                && bytes < BATCH_BYTES
-                && let Ok(job) = jobs.try_recv()
-            {
-                bytes += job.bytes();
-                batch.push(job);
-            }
-            open = !batch.iter().any(|job| matches!(job, Job::Close));
-            self.write(batch);
+            open = self.write(first, jobs);
         }
         if let Err(error) = self.sync().and_then(|()| self.sync_mark()) {
             tracing::error!(%error, "store not flushed at its end");
         }
     }
 
-    fn write(&self, batch: Vec<Job>) {
-        let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
+    /// Writes a job with those that wait, as far as they fit in a batch. False if the store is to be closed.
+    fn write(&self, first: Job, jobs: &Receiver<Job>) -> bool {
+        let mut batch = Vec::new();
         // A panic may have left a write half-done. Who waits for it has to be answered all the same.
-        let write = || catch_unwind(AssertUnwindSafe(|| self.write_if_possible(&batch)));
-        let result = self.vitals.measure(writes, || write().unwrap_or_else(|_| Err(self.broken_by_panic())));
+        let write = || catch_unwind(AssertUnwindSafe(|| self.write_if_possible(first, jobs, &mut batch)));
+        let began = Instant::now();
+        let result = write().unwrap_or_else(|_| Err(self.broken_by_panic()));
+        let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
+        self.vitals.note(writes, began.elapsed(), &result);
         if let Err(error) = &result {
-            tracing::error!(%error, writes = batch.len(), "store write failed");
+            tracing::error!(%error, writes, "store write failed");
         }
+        let open = !batch.iter().any(|job| matches!(job, Job::Close));
         for job in batch {
             job.done(result.clone());
         }
+        open
     }
 
     fn broken_by_panic(&self) -> StoreError {
@@ -151,44 +144,71 @@ impl Writer {
         Ok(())
     }
 
-    /// Refuses a batch that would fail half-way, as far as that can be predicted.
-    fn write_if_possible(&self, batch: &[Job]) -> Result<(), StoreError> {
-        if let Some(reason) = self.broken.get() {
-            return Err(StoreError::Broken(reason.clone()));
-        }
+    /// Refuses a batch that would fail half-way, as far as that can be predicted. `taken` has the jobs of it in any case.
+    fn write_if_possible(
+        &self,
+        first: Job,
+        jobs: &Receiver<Job>,
+        taken: &mut Vec<Job>,
+    ) -> Result<(), StoreError> {
         let number = self.batches.get() + 1;
-        let mut changes = Vec::new();
-        let mut numbers = Numbers::of_batch(number);
-        for job in batch {
-            changes.extend(job.changes(&mut numbers)?);
-        }
-        if changes.is_empty() {
-            // The store is closed, and still valid.
+        let mut draft = Draft::on(&self.trees);
+        self.take(first, jobs, &mut draft, taken)?;
+        if draft.is_empty() {
+            // The store is closed and still valid, or nothing was to be done.
             return Ok(());
         }
-        changes.push(Change::put(Table::Meta, BATCHES, &number)?);
-        self.check_room(&changes)?;
-        let mut draft = Draft::on(&self.trees);
-        changes.iter().try_for_each(|change| change.apply(&mut draft))?;
+        Change::put(Table::Meta, BATCHES, &number)?.apply(&mut draft)?;
+        self.check_room(draft.bytes())?;
+        let moved = kept::moved(&draft);
         let batch = draft.finish();
         // Until this has succeeded, the database is as it was.
         self.journal.write(number, &batch).map_err(|error| StoreError::Io(error.to_string()))?;
-        let written = self.write_counted(number, &batch);
+        let written = self.write_counted(number, &batch, moved);
         if let Err(error) = &written {
             let _ = self.broken.set(error.to_string());
         }
         written
     }
 
-    fn check_room(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let needed = needed_bytes(changes.iter().map(Change::bytes).sum());
+    /// Takes jobs into a batch until it is full or none waits.
+    fn take(
+        &self,
+        first: Job,
+        jobs: &Receiver<Job>,
+        draft: &mut Draft<'_>,
+        taken: &mut Vec<Job>,
+    ) -> Result<(), StoreError> {
+        let mut numbers = Numbers::of_batch(self.batches.get() + 1);
+        let mut next = Some(first);
+        while let Some(job) = next {
+            // Whatever becomes of it: it is answered.
+            taken.push(job);
+            self.add(taken.last(), &mut numbers, draft)?;
+            let has_room = taken.len() < BATCH && draft.bytes() < BATCH_BYTES;
+            next = if has_room { jobs.try_recv().ok() } else { None };
+        }
+        Ok(())
+    }
+
+    fn add(&self, job: Option<&Job>, numbers: &mut Numbers, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+        let Some(job) = job.filter(|job| !matches!(job, Job::Close)) else { return Ok(()) };
+        self.vitals.waiting.leave();
+        if let Some(reason) = self.broken.get() {
+            return Err(StoreError::Broken(reason.clone()));
+        }
+        job.changes(numbers)?.iter().try_for_each(|change| change.apply(draft))
+    }
+
+    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        let needed = needed_bytes(bytes);
         let disk = statvfs(&self.directory).map_err(|error| StoreError::Io(error.to_string()))?;
         enough(disk.blocks_available().saturating_mul(disk.fragment_size()), needed)
     }
 
     /// Writes a batch with its number, and updates the mark once that is durable.
-    fn write_counted(&self, number: u64, batch: &Batch) -> Result<(), StoreError> {
-        batch.commit(&self.trees)?;
+    fn write_counted(&self, number: u64, batch: &Batch, moved: Vec<Moved>) -> Result<(), StoreError> {
+        self.kept.follow(moved, || batch.commit(&self.trees))?;
         self.batches.set(number);
         self.sync()?;
         self.mark.write(number).map_err(|error| StoreError::Io(error.to_string()))
