@@ -12,6 +12,7 @@ mod ports;
 mod schedules;
 mod secret;
 mod start;
+mod untold;
 pub(crate) mod usage;
 mod wrangler;
 

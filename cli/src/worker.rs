@@ -2,6 +2,7 @@
 //! version do not run is refused by name before anything is sent.
 
 mod containers;
+mod env_file;
 #[cfg(test)]
 mod tests;
 mod vars;
@@ -33,8 +34,9 @@ use crate::prefetch::Terms;
 use crate::stop::blocking;
 use crate::supply::{Supply, Wanted};
 use containers::Contained;
+pub(crate) use env_file::{FileVariable, variables};
+pub(crate) use vars::NAME_RULE;
 use vars::Vars;
-pub(crate) use vars::pairs;
 
 /// Files of static sites that say how others are served, and are none themselves.
 const RULES: [&str; 2] = ["_headers", "_redirects"];
