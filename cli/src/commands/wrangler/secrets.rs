@@ -81,7 +81,7 @@ fn refuse_value(rest: &StoreRest) -> Result<()> {
 fn app(project: &Project, of: &OfWorker) -> Result<AppName> {
     match &of.app {
         Some(app) => Ok(app.clone()),
-        None => worker::name_of(&project.directory, project.environment.as_deref()),
+        None => worker::name_of(&project.at, project.environment.as_deref()),
     }
 }
 
