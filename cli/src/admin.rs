@@ -1,7 +1,7 @@
 //! The edge that a command talks to: how it is found, and requests to its registry. The client of its API is in
 //! `berth-api`. Knows nothing of command lines.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use berth_api::client::{Address, Authority, UploadBody};
@@ -19,12 +19,16 @@ pub(crate) use berth_api::Client as Admin;
 const TOKEN_VARIABLE: &str = "BERTH_ADMIN_TOKEN";
 /// The default paths of an edge's socket, in search order.
 const USUAL_SOCKETS: [&str; 2] = ["./.berth/dev/edge/admin.sock", "/var/lib/berth/edge/admin.sock"];
+/// That of the edge of an app's directory.
+const LOCAL_SOCKET: &str = ".berth/dev/edge/admin.sock";
 /// The header with which registries return the digest of a manifest.
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// The edge at the first default path that has a socket.
-pub(crate) fn at_usual_place() -> Result<Admin> {
-    match USUAL_SOCKETS.map(Path::new).into_iter().find(|socket| socket.exists()) {
+/// The edge of a directory, or else the one at the first default path that has a socket.
+pub(crate) fn at_usual_place(beside: Option<&Path>) -> Result<Admin> {
+    let beside = beside.map(|directory| directory.join(LOCAL_SOCKET));
+    let sockets = beside.into_iter().chain(USUAL_SOCKETS.map(PathBuf::from));
+    match sockets.into_iter().find(|socket| socket.exists()) {
         Some(socket) => Ok(Admin::at(socket)),
         None => bail!(
             "no edge found: neither {} exists; start `berth dev`, or name the socket with --admin-socket",

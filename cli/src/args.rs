@@ -12,6 +12,7 @@ mod ports;
 mod schedules;
 mod secret;
 mod start;
+mod untold;
 pub(crate) mod usage;
 mod wrangler;
 
@@ -31,11 +32,11 @@ pub(crate) use self::images::{Build, Images, OneImage, Registries};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::ports::Ports;
 pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
-pub(crate) use self::secret::{HeldBy, KeyPlace, OneSecret, Secret};
+pub(crate) use self::secret::{HeldBy, KeyFileArgs, OneSecret, Secret};
 pub(crate) use self::start::StartContainer;
 
 pub(crate) use self::wrangler::{
-    OfWorker, Place, Rest, StoreRest, Wrangler, WranglerCommand, WranglerContainers, WranglerDeploy,
+    OfProject, OfWorker, Rest, StoreRest, Wrangler, WranglerCommand, WranglerContainers, WranglerDeploy,
     WranglerDev, WranglerImages, WranglerSecret, WranglerSecretsStore, WranglerStored, WranglerStores,
     WranglerTypes, identifier,
 };

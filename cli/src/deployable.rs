@@ -15,7 +15,7 @@ use crate::failure::BadInput;
 use crate::prefetch::{self, Deployed, Terms};
 use crate::supply::Wanted;
 use crate::urls;
-use crate::worker::{self, Worker};
+use crate::worker::{self, Given, Worker};
 
 /// An app or a Workers project, checked.
 #[derive(Debug)]
@@ -28,13 +28,18 @@ impl Deployable {
     /// Reads what is there. All errors are reported together. A `berth.toml` has no environments.
     pub(crate) fn read(at: &Path, environment: Option<&str>, mode: Mode) -> Result<Self> {
         if at.is_dir() && worker::is_there(at) {
-            return Ok(Self::Worker(Box::new(Worker::read(at, environment, mode)?)));
+            return Self::project(at, environment, mode);
         }
         if environment.is_some() {
             let text = "--env is for directories with a wrangler configuration".to_owned();
             return Err(BadInput(text).into());
         }
         Ok(Self::App(Box::new(App::in_directory(at)?)))
+    }
+
+    /// Reads a Workers project, which is named by its directory or by its configuration, whatever else is there.
+    pub(crate) fn project(at: &Path, environment: Option<&str>, mode: Mode) -> Result<Self> {
+        Ok(Self::Worker(Box::new(Worker::read(at, environment, mode)?)))
     }
 
     /// Gives a program variables, before all others of the same names. Other apps have none.
@@ -75,6 +80,14 @@ impl Deployable {
     pub(crate) async fn deploy(&self, admin: &Admin, terms: Terms) -> Result<Deployed> {
         let spec = self.sent(admin, terms).await?;
         prefetch::deploy(admin, &spec, terms).await
+    }
+
+    /// Gives the edge the secrets of whoever works on it, as far as it does not have them.
+    pub(crate) async fn put_secrets(&self, admin: &Admin, given: &mut Given) -> Result<()> {
+        match self {
+            Self::App(_) => Ok(()),
+            Self::Worker(worker) => worker.put_secrets(admin, given).await,
+        }
     }
 
     /// Gives the edge what it lacks, and returns the app as edges know it.

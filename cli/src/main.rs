@@ -33,10 +33,8 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let args = args::Args::parse_from(words(std::env::args_os()));
+    let args = args::Args::read(&words(std::env::args_os()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome =
         runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(commands::run(args)));

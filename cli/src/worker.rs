@@ -2,6 +2,8 @@
 //! version do not run is refused by name before anything is sent.
 
 mod containers;
+mod env_file;
+mod given;
 #[cfg(test)]
 mod tests;
 mod vars;
@@ -32,9 +34,12 @@ use crate::output;
 use crate::prefetch::Terms;
 use crate::stop::blocking;
 use crate::supply::{Supply, Wanted};
+pub(crate) use berth_project::directory_of;
 use containers::Contained;
+pub(crate) use env_file::{FileVariable, variables};
+pub(crate) use given::Given;
+pub(crate) use vars::NAME_RULE;
 use vars::Vars;
-pub(crate) use vars::pairs;
 
 /// Files of static sites that say how others are served, and are none themselves.
 const RULES: [&str; 2] = ["_headers", "_redirects"];
@@ -55,15 +60,15 @@ pub(crate) fn is_there(directory: &Path) -> bool {
     berth_project::is_project(directory) && !declares_app(&directory.join(MANIFEST))
 }
 
-/// The configuration of a project, without a look at its modules.
-pub(crate) fn configuration(directory: &Path, environment: Option<&str>) -> Result<Config> {
-    let read = berth_project::configuration(directory, environment);
-    read.map(|(config, _)| config).map_err(|refused| refusal(directory, &refused))
+/// The configuration of a project, without a look at its modules. It is named by its directory, or by the configuration in it.
+pub(crate) fn configuration(at: &Path, environment: Option<&str>) -> Result<Config> {
+    let read = berth_project::configuration(at, environment);
+    read.map(|(config, _)| config).map_err(|refused| refusal(directory_of(at), &refused))
 }
 
 /// The name of the app that a project is.
-pub(crate) fn name_of(directory: &Path, environment: Option<&str>) -> Result<AppName> {
-    configuration(directory, environment).map(|config| config.name)
+pub(crate) fn name_of(at: &Path, environment: Option<&str>) -> Result<AppName> {
+    configuration(at, environment).map(|config| config.name)
 }
 
 /// The names of the secrets that a program has while it is worked on.
@@ -74,8 +79,9 @@ pub(crate) fn secret_names(directory: &Path, config: &Config) -> Result<BTreeSet
 }
 
 /// What the images of a project are made of, as far as its configuration can be read.
-pub(crate) fn image_files(directory: &Path) -> Vec<PathBuf> {
-    let Ok((config, _)) = berth_project::configuration(directory, None) else { return Vec::new() };
+pub(crate) fn image_files(at: &Path, environment: Option<&str>) -> Vec<PathBuf> {
+    let Ok((config, _)) = berth_project::configuration(at, environment) else { return Vec::new() };
+    let directory = directory_of(at);
     config.containers.iter().flat_map(|container| containers::image(container, directory).files()).collect()
 }
 
@@ -88,8 +94,8 @@ fn declares_app(file: &Path) -> bool {
 
 impl Worker {
     /// Reads a project for the default environment or the one that is named. All errors are reported together.
-    pub(crate) fn read(directory: &Path, environment: Option<&str>, mode: Mode) -> Result<Self> {
-        let read = berth_project::read(directory, environment, mode);
+    pub(crate) fn read(at: &Path, environment: Option<&str>, mode: Mode) -> Result<Self> {
+        let (directory, read) = (directory_of(at), berth_project::read(at, environment, mode));
         let project = read.map_err(|refused| refusal(directory, &refused))?;
         let mut worker =
             Self { project, directory: directory.to_owned(), contained: Vec::new(), vars: Vars::new() };
@@ -198,14 +204,19 @@ impl Worker {
         Ok((content, Some(assets_spec(config, declared.not_found_handling, files))))
     }
 
-    /// Has the program see the secrets of whoever works on it, which the edge gets for that; and those that were put for the app, whether
-    /// the configuration lists them or not.
+    /// Gives the edge the secrets of whoever works on it, as far as it does not have them.
+    pub(crate) async fn put_secrets(&self, admin: &Admin, given: &mut Given) -> Result<()> {
+        let none = Vars::new();
+        // Static files alone have nothing that could ask for a secret.
+        let vars = if self.project.program.is_some() { &self.vars } else { &none };
+        given.give(admin, &self.project.config.name, vars).await
+    }
+
+    /// Has the program see the secrets of whoever works on it, and those that were put for the app, whether the configuration lists
+    /// them or not.
     async fn bind_secrets(&self, admin: &Admin, program: &mut Program) -> Result<()> {
         let app = &self.project.config.name;
-        for (name, value) in &self.vars {
-            let path = format!("/v1/apps/{app}/secrets/{name}");
-            let put = admin.put(&path, value.expose().as_bytes().to_vec()).await;
-            put.with_context(|| format!("the secret {name}"))?;
+        for name in self.vars.keys() {
             // A variable of the same name is what is used elsewhere.
             program.vars.remove(name.as_str());
         }

@@ -261,11 +261,97 @@ fn a_link_called_wrangler_is_one() {
         (&["deploy", "--remote"], "--remote: not supported"),
         (&["deploy", "src/other.ts"], "src/other.ts: the entry module is"),
         (&["dev", "--no-such-option"], "--no-such-option"),
-        (&["dev", "--config", "other.json"], "--config other.json"),
+        (&["dev", "--config", "other.json"], "--config other.json: there is no such file"),
     ] {
         let refused = wrangler(arguments);
         assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {refused:?}");
         assert!(text(&refused.stderr).contains(word), "{arguments:?}: {refused:?}");
     }
     assert_eq!(edge.asked(), [""; 0]);
+}
+
+/// Runs `berth wrangler` in a directory, against an edge.
+fn wrangler(edge: &Edge, directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+    command.arg("wrangler").args(arguments).current_dir(directory).env("BERTH_ADMIN_SOCKET", edge.socket());
+    command.env_remove("BERTH_ADMIN_URL").env_remove("CLOUDFLARE_ENV").output().unwrap()
+}
+
+#[test]
+fn a_configuration_that_is_named_counts_for_every_command() {
+    let (edge, project) = (Edge::start(), example());
+    let sound = fs::read_to_string(project.path().join("wrangler.jsonc")).unwrap();
+    // Another configuration beside the usual one, under a name that wrangler does not look for.
+    let other = sound.replace("\"worker\"", "\"other\"").replace("GREETING", "OTHER");
+    fs::write(project.path().join("other.jsonc"), other).unwrap();
+    // From elsewhere, so that paths in it are of its directory and not of the current one.
+    let elsewhere = project.path().join("elsewhere/deep");
+    fs::create_dir_all(&elsewhere).unwrap();
+    let named = ["-c", "../../other.jsonc"];
+    let run = |arguments: &[&str]| {
+        let done = wrangler(&edge, &elsewhere, &[arguments, &named].concat());
+        assert!(done.status.success(), "{arguments:?}: {}", text(&done.stderr));
+        text(&done.stdout)
+    };
+    let deployed = run(&["deploy", "../../src/index.ts"]);
+    assert!(deployed.starts_with("deployed other version 1: modules: 2, static files: 2"), "{deployed}");
+    edge.asked();
+    run(&["secret", "list"]);
+    fs::write(elsewhere.join("all.env"), "A=1").unwrap();
+    run(&["secret", "bulk", "all.env"]);
+    run(&["secret", "delete", "A"]);
+    let asked =
+        ["GET /v1/apps/other/secrets", "PUT /v1/apps/other/secrets/A", "DELETE /v1/apps/other/secrets/A"];
+    assert_eq!(edge.asked(), asked);
+    // The file of types is where it is asked for, and imports the entry from there.
+    run(&["types", "types.d.ts"]);
+    let types = fs::read_to_string(elsewhere.join("types.d.ts")).unwrap();
+    assert!(types.contains("OTHER: string;") && types.contains("import(\"../../src/index\")"), "{types}");
+    assert!(!project.path().join("types.d.ts").exists());
+    for (arguments, word) in [
+        (&["deploy", "src/index.ts", "-c", "../../other.jsonc"][..], "the entry module is"),
+        (&["containers", "list", "-c", "none.jsonc"], "--config none.jsonc: there is no such file"),
+        (&["secret", "list", "-c", "../../src/index.ts"], "expected a file whose name ends in"),
+    ] {
+        let refused = wrangler(&edge, &elsewhere, arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {refused:?}");
+        assert!(text(&refused.stderr).contains(word), "{arguments:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_edge_beside_the_named_configuration_is_found() {
+    let (edge, project) = (Edge::start(), example());
+    let beside = project.path().join(".berth/dev/edge");
+    fs::create_dir_all(&beside).unwrap();
+    std::os::unix::fs::symlink(edge.socket(), beside.join("admin.sock")).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let config = project.path().join("wrangler.jsonc").display().to_string();
+    let done = berth(elsewhere.path(), &["wrangler", "secret", "list", "--config", &config]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(edge.asked(), ["GET /v1/apps/worker/secrets"]);
+}
+
+#[test]
+fn values_of_secrets_are_in_no_output() {
+    let (edge, project) = (Edge::start(), example());
+    for (name, content) in [
+        ("bad.json", r#"{"A": "hidden", "B": hidden}"#),
+        ("bad.env", "KEY=-----BEGIN\nhidden.x==\n"),
+        ("good.json", r#"{"A": "hidden"}"#),
+    ] {
+        fs::write(project.path().join(name), content).unwrap();
+    }
+    for arguments in [
+        &["secret", "bulk", "bad.json"][..],
+        &["secret", "bulk", "bad.env"],
+        &["secret", "bulk", "good.json"],
+        &["secret", "put", "KEY", "hidden"],
+        &["secret", "put", "KEY=hidden"],
+        &["secrets-store", "secret", "create", "shop", "--name", "KEY", "--value", "hidden"],
+    ] {
+        let done = wrangler(&edge, project.path(), arguments);
+        assert!(!format!("{} {}", text(&done.stdout), text(&done.stderr)).contains("hidden"), "{done:?}");
+    }
+    assert_eq!(edge.asked(), ["PUT /v1/apps/worker/secrets/A"]);
 }

@@ -139,7 +139,16 @@ pub(crate) fn watchers() -> Arc<Semaphore> {
 
 /// All resources, each with the scope that it needs.
 fn router() -> Router {
-    let read = Router::new()
+    let deploy = deploying().merge(orders()).merge(values()).merge(secret_values());
+    looking()
+        .layer(from_fn_with_state(Scope::Read, access::check))
+        .merge(deploy.layer(from_fn_with_state(Scope::Deploy, access::check)))
+        .merge(keys().layer(from_fn_with_state(Scope::Admin, access::check)))
+}
+
+/// What is only looked at.
+fn looking() -> Router {
+    Router::new()
         .routes(routes!(health))
         .routes(routes!(openapi::show))
         .routes(routes!(metrics::show))
@@ -164,52 +173,67 @@ fn router() -> Router {
         .routes(routes!(logs::of_object))
         .routes(routes!(logs::of_app))
         .routes(routes!(usage::sum))
-        .routes(routes!(usage::records));
-    let deploy =
-        Router::new().routes(routes!(apps::deploy)).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES)).merge(
-            Router::new()
-                .routes(routes!(apps::remove))
-                .routes(routes!(apps::roll_back))
-                .routes(routes!(purge::purge))
-                .routes(routes!(containers::start))
-                .routes(routes!(containers::stop))
-                .routes(routes!(containers::destroy))
-                .routes(routes!(containers::signal))
-                .routes(routes!(containers::renew))
-                .routes(routes!(connect::connect))
-                .routes(routes!(schedules::alarm, schedules::set_alarm, schedules::delete_alarm))
-                .routes(routes!(schedules::list, schedules::add))
-                .routes(routes!(schedules::show, schedules::delete))
-                .routes(routes!(hooks::retry))
-                .routes(routes!(hooks::discard))
-                .routes(routes!(registries::put, registries::delete))
-                .routes(routes!(transfers::pull))
-                .routes(routes!(transfers::copy))
-                .routes(routes!(images::delete))
-                .routes(routes!(images::gc))
-                .routes(routes!(files::missing))
-                .routes(routes!(files::put))
-                .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES)),
-        );
+        .routes(routes!(usage::records))
+}
+
+/// The specification of an app, which may be large.
+fn deploying() -> Router {
+    Router::new().routes(routes!(apps::deploy)).layer(DefaultBodyLimit::max(MAX_SPEC_BYTES))
+}
+
+/// Orders to apps, containers and images.
+fn orders() -> Router {
+    Router::new()
+        .routes(routes!(apps::remove))
+        .routes(routes!(apps::roll_back))
+        .routes(routes!(purge::purge))
+        .routes(routes!(containers::start))
+        .routes(routes!(containers::stop))
+        .routes(routes!(containers::destroy))
+        .routes(routes!(containers::signal))
+        .routes(routes!(containers::renew))
+        .routes(routes!(connect::connect))
+        .routes(routes!(schedules::alarm, schedules::set_alarm, schedules::delete_alarm))
+        .routes(routes!(schedules::list, schedules::add))
+        .routes(routes!(schedules::show, schedules::delete))
+        .routes(routes!(hooks::retry))
+        .routes(routes!(hooks::discard))
+        .routes(routes!(registries::put, registries::delete))
+        .routes(routes!(transfers::pull))
+        .routes(routes!(transfers::copy))
+        .routes(routes!(images::delete))
+        .routes(routes!(images::gc))
+        .routes(routes!(files::missing))
+        .routes(routes!(files::put))
+        .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES))
+}
+
+/// Values of objects.
+fn values() -> Router {
     let value = Router::new()
         .routes(routes!(kv::get, kv::put, kv::delete))
         .layer(DefaultBodyLimit::max(berth_api::kv::MAX_VALUE_BYTES));
-    let kv = Router::new()
+    Router::new()
         .routes(routes!(kv::list, kv::batch))
         .layer(DefaultBodyLimit::max(kv::MAX_BATCH_BYTES))
-        .merge(value);
-    let secrets = Router::new()
+        .merge(value)
+}
+
+/// Values of secrets.
+fn secret_values() -> Router {
+    Router::new()
         .routes(routes!(secrets::put, secrets::delete))
         .routes(routes!(stores::put_shared, stores::delete_shared))
-        .layer(DefaultBodyLimit::max(secrets::MAX_BODY_BYTES));
-    let admin = Router::new()
+        .layer(DefaultBodyLimit::max(secrets::MAX_BODY_BYTES))
+}
+
+/// What keys and tokens there are.
+fn keys() -> Router {
+    Router::new()
         .routes(routes!(secrets::rotate, secrets::try_rotation))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
-        .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES));
-    read.layer(from_fn_with_state(Scope::Read, access::check))
-        .merge(deploy.merge(kv).merge(secrets).layer(from_fn_with_state(Scope::Deploy, access::check)))
-        .merge(admin.layer(from_fn_with_state(Scope::Admin, access::check)))
+        .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES))
 }
 
 async fn no_resource() -> Problem {

@@ -241,6 +241,69 @@ fn shard_inputs(records: Vec<Vec<Record>>) -> (Shards<Proxy>, Vec<ShardInputs>, 
     (shards, inputs, mailboxes)
 }
 
+/// What clients of the registry and of the admin API get at.
+struct Content {
+    images: Arc<Images>,
+    files: Files,
+    tokens: Arc<Tokens>,
+    registry: Arc<Registry>,
+    remote: Arc<Remote>,
+}
+
+impl Content {
+    fn open(
+        config: &Config,
+        directories: &Directories,
+        store: &Arc<dyn Store>,
+        secrets: &Arc<Secrets>,
+    ) -> anyhow::Result<Self> {
+        let images = Images::open(&directories.images, config.images, Arc::clone(store))?;
+        let files = Files::open(&directories.files, Arc::clone(store))?;
+        let tokens = Arc::new(Tokens::load(Arc::clone(store))?);
+        let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
+        let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(secrets) as _);
+        Ok(Self { images, files, tokens, registry, remote: Arc::new(remote) })
+    }
+}
+
+/// The server of the admin API.
+fn admin(
+    shared: Shared,
+    content: Content,
+    apps: Arc<Apps>,
+    own: &BackgroundWork,
+    delivery: Delivery,
+    watch: Arc<MonitorView>,
+    mailboxes: Vec<Mailbox>,
+) -> anyhow::Result<Admin> {
+    let Content { images, files, tokens, registry, remote } = content;
+    Ok(Admin {
+        apps,
+        wakes: shared.wakes,
+        schedules_changed: Arc::clone(&own.scheduler.changed),
+        nodes: shared.nodes,
+        delivery,
+        watch,
+        remote,
+        transfers: admin::transfers(),
+        tokens,
+        secrets: shared.secrets,
+        mailboxes,
+        shards: shared.shards,
+        changes: shared.changes,
+        store: shared.store,
+        images,
+        files,
+        registry,
+        programs: shared.programs,
+        name: NodeId::new(shared.config.name.as_str()).context("the edge's name")?,
+        listen: shared.config.listen,
+        waiters: Default::default(),
+        watchers: admin::watchers(),
+        failed_logins: Lines::default(),
+    })
+}
+
 impl Edge {
     fn start(
         config: Arc<Config>,
@@ -250,11 +313,10 @@ impl Edge {
         process: Process,
     ) -> anyhow::Result<Self> {
         let Stored { store, vitals, directories } = stored;
-        let images = Images::open(&directories.images, config.images, Arc::clone(&store))?;
-        let files = Files::open(&directories.files, Arc::clone(&store))?;
+        let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
+        let content = Content::open(&config, &directories, &store, &secrets)?;
         let epoch = store.next_epoch()?;
         let router = Arc::new(CurrentRouter::default());
-        let secrets = Arc::new(Secrets::open(Arc::clone(&store), config.secret_key.clone())?);
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
         let agenda = Arc::new(Notify::new());
@@ -262,7 +324,7 @@ impl Edge {
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let programs = Arc::new(Programs::new(programs::Dependencies {
             shards: count,
-            content: Arc::new(files.clone()),
+            content: Arc::new(content.files.clone()),
             secrets: Arc::clone(&secrets),
             allowed: config.allow_hooks_to.clone(),
             files: Arc::new(RoutedFiles(Arc::clone(&router))),
@@ -270,19 +332,19 @@ impl Edge {
             store: Arc::clone(&store),
             agenda: Arc::clone(&agenda),
         }));
-        let apps = load_apps(&store, &router, &metrics, &images, &files, &programs)?;
+        let apps = load_apps(&store, &router, &metrics, &content.images, &content.files, &programs)?;
         let trust = Arc::new(Trust::new(config.trust_proxy.clone()));
         let connections = ListenerConnections::new(count, &trust);
         let shared = Shared {
             config: Arc::clone(&config),
             lifecycle: lifecycle.clone(),
-            store: Arc::clone(&store),
-            nodes: Arc::clone(&nodes),
+            store,
+            nodes,
             router,
             connections: Arc::clone(&connections.clients),
             trust,
             prepared: PreparedContainers::new(apps.wanted(), Arc::clone(&secrets)),
-            secrets: Arc::clone(&secrets),
+            secrets,
             start_limits: Arc::default(),
             changes: broadcast::Sender::new(CHANGES),
             wakes: Wakes::default(),
@@ -291,39 +353,13 @@ impl Edge {
             programs,
             shards,
         };
-        let (delivery, deliverer) = start_delivery(&shared, &apps, &images, epoch)?;
+        let (delivery, deliverer) = start_delivery(&shared, &apps, &content.images, epoch)?;
         let mut shards = start_shards(&shared, ends, sockets, epoch)?;
         shards.push(deliverer);
         let own = BackgroundWork::of(&shared, &apps, &mailboxes, &agenda);
-        let tokens = Arc::new(Tokens::load(Arc::clone(&store))?);
-        let registry = Arc::new(Registry::new(Arc::clone(&images), Arc::clone(&tokens) as _)?);
-        let watch = Arc::new(watch(&shared, &mailboxes, &registry, vitals, process, connections.all()));
-        let remote = Remote::new(config.registries.clone(), Arc::clone(&images), Arc::clone(&secrets) as _);
-        let admin = Admin {
-            apps,
-            wakes: shared.wakes.clone(),
-            schedules_changed: Arc::clone(&own.scheduler.changed),
-            nodes,
-            delivery,
-            watch: Arc::clone(&watch),
-            remote: Arc::new(remote),
-            transfers: admin::transfers(),
-            tokens,
-            secrets,
-            mailboxes,
-            shards: shared.shards,
-            changes: shared.changes,
-            store,
-            images,
-            files,
-            registry,
-            programs: shared.programs,
-            name: NodeId::new(config.name.as_str()).context("the edge's name")?,
-            listen: config.listen,
-            waiters: Default::default(),
-            watchers: admin::watchers(),
-            failed_logins: Lines::default(),
-        };
+        let watch =
+            Arc::new(watch(&shared, &mailboxes, &content.registry, vitals, process, connections.all()));
+        let admin = admin(shared, content, apps, &own, delivery, Arc::clone(&watch), mailboxes)?;
         Ok(Self { shards, admin, own, config, watch, connections })
     }
 

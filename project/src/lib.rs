@@ -38,10 +38,17 @@ pub fn is_project(directory: &Path) -> bool {
     config::is_there(directory)
 }
 
-/// Reads the project in a directory, for the default environment or the one that is named.
-pub fn read(directory: &Path, environment: Option<&str>, mode: Mode) -> Result<Project, Refused> {
+/// The directory of a project that is named by it, or by a configuration in it.
+pub fn directory_of(at: &Path) -> &Path {
+    config::split(at).0
+}
+
+/// Reads a project for the default environment or the one that is named: that in a directory, or that of a configuration file,
+/// whatever that is called. Its paths begin at the file's directory.
+pub fn read(at: &Path, environment: Option<&str>, mode: Mode) -> Result<Project, Refused> {
     let mut report = Report::default();
-    let files = config::find(&mut report, directory);
+    let directory = directory_of(at);
+    let files = config::find(&mut report, at);
     let read = files.and_then(|files| {
         let config = config::read(&mut report, &files, environment)?;
         let source = (&config, files.source());
@@ -55,9 +62,9 @@ pub fn read(directory: &Path, environment: Option<&str>, mode: Mode) -> Result<P
 }
 
 /// Reads the configuration alone.
-pub fn configuration(directory: &Path, environment: Option<&str>) -> Result<(Config, Vec<Remark>), Refused> {
+pub fn configuration(at: &Path, environment: Option<&str>) -> Result<(Config, Vec<Remark>), Refused> {
     let mut report = Report::default();
-    let files = config::find(&mut report, directory);
+    let files = config::find(&mut report, at);
     let config = files.and_then(|files| config::read(&mut report, &files, environment));
     finish(report, config)
 }

@@ -30,6 +30,9 @@ pub(crate) struct AdminArgs {
     /// A file with the token for --admin-url [default: the variable BERTH_ADMIN_TOKEN]
     #[arg(long, value_name = "FILE")]
     pub(crate) admin_token_file: Option<PathBuf>,
+    /// A directory whose own edge comes before that of the current one.
+    #[arg(skip)]
+    pub(crate) beside: Option<PathBuf>,
 }
 
 /// Where an edge is.
@@ -51,7 +54,7 @@ impl AdminArgs {
                 let authority = self.admin_ca.clone().or_else(|| variable(AUTHORITY).map(PathBuf::from));
                 admin::at_url(&url, authority.as_deref(), self.admin_token_file.as_deref())
             }
-            EdgeAddress::Usual => admin::at_usual_place(),
+            EdgeAddress::Usual => admin::at_usual_place(self.beside.as_deref()),
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Dev {
 /// What `berth wrangler dev` does in another way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AsWrangler {
+    /// The directory of the project, or its configuration.
+    pub(crate) project: PathBuf,
     /// Variables of the program, before all others of the same names.
     pub(crate) vars: BTreeMap<String, String>,
 }

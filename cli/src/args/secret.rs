@@ -56,7 +56,7 @@ pub(crate) enum Secret {
     /// Without its key file an edge keeps no secrets. Whoever can read the file and the edge's store can read the secrets; without
     /// the file nobody can, so keep a copy of it in a safe place. A running edge finds it by itself.
     #[command(after_help = EXIT_CODES)]
-    Init(KeyPlace),
+    Init(KeyFileArgs),
     /// Encrypt all secrets of a running edge with a new key, and drop the old ones from the key file
     ///
     /// Broken off anywhere it leaves everything readable, and is done by doing it again. Exports of the store from before need
@@ -64,7 +64,7 @@ pub(crate) enum Secret {
     #[command(after_help = EXIT_CODES)]
     Rotate {
         #[command(flatten)]
-        place: KeyPlace,
+        place: KeyFileArgs,
         /// Only shows what would be done
         #[arg(long)]
         dry_run: bool,
@@ -98,7 +98,7 @@ pub(crate) struct OneSecret {
 /// Where a key file is.
 #[derive(Debug, ClapArgs)]
 #[group(required = true, multiple = true)]
-pub(crate) struct KeyPlace {
+pub(crate) struct KeyFileArgs {
     /// The edge's state directory. Made by root, the file is its owner's
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,

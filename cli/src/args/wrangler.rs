@@ -19,15 +19,15 @@ pub(crate) struct Wrangler {
     #[arg(long, short = 'v')]
     pub(crate) version: bool,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) of: OfProject,
     #[command(subcommand)]
     pub(crate) command: Option<WranglerCommand>,
 }
 
 /// Which project, and which of its environments.
 #[derive(Debug, Clone, Default, ClapArgs)]
-pub(crate) struct Place {
-    /// The configuration: a wrangler.jsonc, wrangler.json or wrangler.toml
+pub(crate) struct OfProject {
+    /// The configuration, in place of the wrangler.jsonc, wrangler.json or wrangler.toml that is here. Paths in it begin at its directory
     #[arg(long, short, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// The environment of the configuration, rather than its top level
@@ -61,6 +61,22 @@ pub(crate) enum WranglerCommand {
     /// Anything else, which is refused by name
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+impl WranglerCommand {
+    /// Which edge it speaks with.
+    pub(crate) fn admin(&mut self) -> Option<&mut AdminArgs> {
+        match self {
+            Self::Deploy(deploy) => Some(&mut deploy.admin),
+            Self::Secret(secret) => Some(secret.admin()),
+            Self::SecretsStore(WranglerSecretsStore::Store(WranglerStores::List { show, .. })) => {
+                Some(&mut show.admin)
+            }
+            Self::SecretsStore(WranglerSecretsStore::Secret(stored)) => stored.admin(),
+            Self::Containers(containers) => containers.admin(),
+            Self::Dev(_) | Self::Types(_) | Self::SecretsStore(_) | Self::Other(_) => None,
+        }
+    }
 }
 
 /// Arguments of `wrangler dev`.
@@ -107,7 +123,7 @@ pub(crate) struct WranglerDeploy {
 /// Arguments of `wrangler types`.
 #[derive(Debug, ClapArgs)]
 pub(crate) struct WranglerTypes {
-    /// The file to write
+    /// The file to write. One that was not generated is not overwritten
     #[arg(default_value = "worker-configuration.d.ts")]
     pub(crate) path: PathBuf,
     /// The name of the interface
@@ -152,6 +168,17 @@ pub(crate) enum WranglerSecret {
         #[command(flatten)]
         of: OfWorker,
     },
+}
+
+impl WranglerSecret {
+    fn admin(&mut self) -> &mut AdminArgs {
+        match self {
+            Self::Put { of, .. }
+            | Self::Delete { of, .. }
+            | Self::List { of, .. }
+            | Self::Bulk { of, .. } => &mut of.admin,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -223,6 +250,16 @@ pub(crate) enum WranglerStored {
     /// Anything else, which is refused by name
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+impl WranglerStored {
+    fn admin(&mut self) -> Option<&mut AdminArgs> {
+        match self {
+            Self::Create { admin, .. } | Self::Delete { admin, .. } => Some(admin),
+            Self::List { show, .. } => Some(&mut show.admin),
+            Self::Other(_) => None,
+        }
+    }
 }
 
 /// wrangler's other options for stores: they change nothing here, but for one that is refused.
@@ -317,6 +354,19 @@ pub(crate) enum WranglerContainers {
     /// Anything else, which is refused by name
     #[command(external_subcommand)]
     Other(Vec<OsString>),
+}
+
+impl WranglerContainers {
+    fn admin(&mut self) -> Option<&mut AdminArgs> {
+        match self {
+            Self::List { show, .. } | Self::Instances { show, .. } => Some(&mut show.admin),
+            Self::Info(one) => Some(&mut one.show.admin),
+            Self::Build { admin, .. } | Self::Push { admin, .. } => Some(admin),
+            Self::Images(WranglerImages::List(show)) => Some(&mut show.admin),
+            Self::Images(WranglerImages::Delete { admin, .. }) => Some(admin),
+            Self::Other(_) => None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -503,12 +553,12 @@ mod tests {
     #[test]
     fn wranglers_options_are_taken_ignored_or_refused_by_name() {
         let words = "dev src/index.ts --port 0 --ip localhost -e x -c a/wrangler.toml --var A:1 B:x:y --local --log-level debug --inspect=false";
-        let Wrangler { place, command: Some(WranglerCommand::Dev(dev)), .. } =
+        let Wrangler { of, command: Some(WranglerCommand::Dev(dev)), .. } =
             parse(&words.split(' ').collect::<Vec<_>>()).unwrap()
         else {
             panic!("it is dev")
         };
-        assert_eq!((place.env.as_deref(), place.config), (Some("x"), Some("a/wrangler.toml".into())));
+        assert_eq!((of.env.as_deref(), of.config), (Some("x"), Some("a/wrangler.toml".into())));
         assert_eq!((dev.port, dev.ip), (Some(0), Some(Ipv4Addr::LOCALHOST.into())));
         let vars = [("A", "1"), ("B", "x:y")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!((dev.vars, dev.rest.refused), (vars.to_vec(), Vec::new()));

@@ -22,8 +22,37 @@ pub(crate) fn is_there(directory: &Path) -> bool {
     NAMES.iter().any(|(name, _)| directory.join(name).is_file())
 }
 
-/// The first configuration that there is, and Berth's own beside it.
-pub(crate) fn find(report: &mut Report, directory: &Path) -> Option<Files> {
+/// The directory of a project, and the configuration in it where that is what is named.
+pub(crate) fn split(at: &Path) -> (&Path, Option<&Path>) {
+    if at.is_dir() || language(at).is_none() {
+        return (at, None);
+    }
+    let directory = at.parent().filter(|directory| !directory.as_os_str().is_empty());
+    (directory.unwrap_or(Path::new(".")), at.file_name().map(Path::new))
+}
+
+/// What a configuration is written in, by the ending of its name.
+fn language(file: &Path) -> Option<Language> {
+    match file.extension()?.to_str()? {
+        "json" | "jsonc" => Some(Language::Json),
+        "toml" => Some(Language::Toml),
+        _ => None,
+    }
+}
+
+/// The configuration that is named, or the first that there is in the directory; and Berth's own beside it.
+pub(crate) fn find(report: &mut Report, at: &Path) -> Option<Files> {
+    let (directory, named) = split(at);
+    let named = named.and_then(|name| Some((name, language(name)?)));
+    let (name, language) = named.or_else(|| first(report, directory))?;
+    let source = read(report, directory, name);
+    let own = directory.join(OWN).is_file() && name != Path::new(OWN);
+    let own = if own { read(report, directory, Path::new(OWN)) } else { None };
+    Some(Files { source: source?, language, own })
+}
+
+/// The first configuration that there is.
+fn first(report: &mut Report, directory: &Path) -> Option<(&'static Path, Language)> {
     let there: Vec<_> = NAMES.iter().filter(|(name, _)| directory.join(name).is_file()).collect();
     let Some((name, language)) = there.first() else {
         let message = "there is no configuration; expected a wrangler.jsonc, wrangler.json or wrangler.toml";
@@ -34,16 +63,14 @@ pub(crate) fn find(report: &mut Report, directory: &Path) -> Option<Files> {
         let message = format!("{name} is read, and {other} is not; expected one of the two");
         report.remark(Weight::Warning, whole(Path::new(other), message));
     }
-    let source = read(report, directory, name);
-    let own = if directory.join(OWN).is_file() { read(report, directory, OWN) } else { None };
-    Some(Files { source: source?, language: *language, own })
+    Some((Path::new(name), *language))
 }
 
-fn read(report: &mut Report, directory: &Path, name: &str) -> Option<Source> {
+fn read(report: &mut Report, directory: &Path, name: &Path) -> Option<Source> {
     match read_bounded(&directory.join(name), MAX_BYTES) {
-        Ok(text) => Some(Source::new(Path::new(name), text.into())),
+        Ok(text) => Some(Source::new(name, text.into())),
         Err(fault) => {
-            report.add(whole(Path::new(name), fault));
+            report.add(whole(name, fault));
             None
         }
     }

@@ -45,7 +45,7 @@ use crate::report::{Report, Source};
 use environment::View;
 use section::Reading;
 
-pub(crate) use find::{find, is_there, read_bytes};
+pub(crate) use find::{find, is_there, read_bytes, split};
 
 /// A checked configuration.
 #[derive(Debug, Clone, PartialEq)]

@@ -42,15 +42,18 @@ use crate::output;
 use crate::prefetch::{self, Terms};
 use crate::signals::Signals;
 use crate::urls;
+use crate::worker::Given;
 use background::Background;
 use home::Home;
 use keys::{Key, Keys};
-use watch::Stamp;
+use watch::{Stamp, Watched};
 
 /// How long edge and nodes may take until they know each other; a first start prepares the machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest `stop_grace` here: the author waits for every restart.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+/// The file in the state directory that holds the names of the secrets that the edge has of a project's files.
+const GIVEN: &str = "given-secrets";
 /// How long ending may take in good order in place of wrangler, whose callers kill everything after two seconds.
 const WRANGLER_END: Duration = Duration::from_millis(1_000);
 
@@ -59,6 +62,9 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
         Some(DevCommand::Down(args)) => return down::run(args).await,
         None => {}
     }
+    let watched = Watched::of(args);
+    // Before anything is read, so that a change during the start is seen too.
+    let seen = watched.look().await;
     let app = read(args)?;
     app.remark();
     if args.detach && !args.background {
@@ -73,7 +79,7 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
     let home = Home::open(args)?;
     let mut daemons = Daemons::default();
     let outcome = tokio::select! {
-        outcome = serve(args, &app, &home, &mut daemons, &mut background) => outcome,
+        outcome = serve(args, &app, &home, &mut daemons, &mut background, (&watched, seen)) => outcome,
         () = signals.next() => Ok(()),
     };
     if let Err(error) = &outcome {
@@ -86,10 +92,12 @@ pub(crate) async fn run(args: &Dev) -> Result<()> {
 
 /// Reads the app, or the Workers project, as one that is worked on.
 fn read(args: &Dev) -> Result<Deployable> {
-    let mut app = Deployable::read(&args.at.dir, args.env.as_deref(), Mode::Development)?;
-    if let Some(AsWrangler { vars }) = &args.as_wrangler {
-        app.set_vars(vars);
-    }
+    let environment = args.env.as_deref();
+    let Some(AsWrangler { project, vars }) = &args.as_wrangler else {
+        return Deployable::read(&args.at.dir, environment, Mode::Development);
+    };
+    let mut app = Deployable::project(project, environment, Mode::Development)?;
+    app.set_vars(vars);
     Ok(app)
 }
 
@@ -117,11 +125,12 @@ async fn serve(
     home: &Home,
     daemons: &mut Daemons,
     background: &mut Option<Background>,
+    watched: (&Watched, Stamp),
 ) -> Result<()> {
     match background {
         None => {
             let up = bring_up(args, app, home, daemons).await?;
-            stay(args, app, home, up, daemons).await
+            stay(args, app, home, up, daemons, watched).await
         }
         Some(background) => {
             tokio::select! {
@@ -137,6 +146,8 @@ async fn serve(
 /// What runs.
 struct Up {
     admin: Admin,
+    /// The secrets that the edge has of the project's files.
+    given: Given,
     /// The images that its containers are made of.
     images: Vec<ImageRef>,
     /// Before the app was there, in milliseconds since 1970.
@@ -152,7 +163,9 @@ async fn bring_up(args: &Dev, app: &Deployable, home: &Home, daemons: &mut Daemo
     wait_until_ready(&admin, args.nodes, daemons).await?;
     output::note!("packing and deploying {} ...", app.name());
     let since_ms = wall_ms();
+    let mut given = Given::open(home.state().path().join(GIVEN));
     let deploying = async {
+        app.put_secrets(&admin, &mut given).await?;
         let spec = app.sent(&admin, terms()).await?;
         prefetch::deploy(&admin, &spec, terms()).await?.warn();
         anyhow::Ok(images_of(&spec))
@@ -163,7 +176,7 @@ async fn bring_up(args: &Dev, app: &Deployable, home: &Home, daemons: &mut Daemo
     };
     prune(&admin).await;
     tell_places(args, app, &urls::base(listen, None))?;
-    Ok(Up { admin, images, since_ms })
+    Ok(Up { admin, given, images, since_ms })
 }
 
 /// Where the app is reached: for people, or in one line as programs look for it that start wrangler.
@@ -186,7 +199,14 @@ async fn prune(admin: &Admin) {
 }
 
 /// Shows the output of the app and redeploys after changes, until the user quits.
-async fn stay(args: &Dev, app: &Deployable, home: &Home, up: Up, daemons: &mut Daemons) -> Result<()> {
+async fn stay(
+    args: &Dev,
+    app: &Deployable,
+    home: &Home,
+    up: Up,
+    daemons: &mut Daemons,
+    watched: (&Watched, Stamp),
+) -> Result<()> {
     let mut keys = Keys::open();
     let hint = if keys.are_there() {
         "r rebuilds and restarts, q or Ctrl-C ends everything"
@@ -194,10 +214,10 @@ async fn stay(args: &Dev, app: &Deployable, home: &Home, up: Up, daemons: &mut D
         "Ctrl-C ends everything"
     };
     output::note!("logs are in {}; {hint}", home.state().logs().display());
-    let Up { admin, images, since_ms } = up;
+    let (admin, since_ms) = (up.admin.clone(), up.since_ms);
     tokio::select! {
         died = daemons.first_death() => Err(died),
-        () = rebuild_on_demand(args, &admin, images, &mut keys) => Ok(()),
+        () = rebuild_on_demand(args, up, &mut keys, watched) => Ok(()),
         () = logs::follow_app(&admin, app.name(), since_ms, containers(args)) => Ok(()),
     }
 }
@@ -217,21 +237,20 @@ fn terms() -> Terms {
 }
 
 /// Redeploys whenever the app's files have changed or the user asks for it, until the user quits.
-async fn rebuild_on_demand(args: &Dev, admin: &Admin, mut images: Vec<ImageRef>, keys: &mut Keys) {
-    let mut seen = Stamp::of(&args.at.dir).await;
+async fn rebuild_on_demand(args: &Dev, mut up: Up, keys: &mut Keys, (watched, mut seen): (&Watched, Stamp)) {
     loop {
         let asked = tokio::select! {
             key = keys.next() => match key {
                 Key::Quit => return,
                 Key::Rebuild => true,
             },
-            () = watch::changed(&args.at.dir, seen) => {
+            () = watched.changed(seen) => {
                 output::note!("files have changed");
                 false
             }
         };
-        seen = Stamp::of(&args.at.dir).await;
-        match rebuild(args, admin, &mut images, asked).await {
+        seen = watched.look().await;
+        match rebuild(args, &mut up, asked).await {
             Ok(line) => output::note!("{line}"),
             // The user can correct it while everything keeps running.
             Err(error) => output::note!("{error:#}"),
@@ -241,13 +260,14 @@ async fn rebuild_on_demand(args: &Dev, admin: &Admin, mut images: Vec<ImageRef>,
 
 /// Packs and deploys the current files, and ends the containers of the version before. Those of a program go on where only it has
 /// changed, unless the user asks for new ones.
-async fn rebuild(args: &Dev, admin: &Admin, images: &mut Vec<ImageRef>, asked: bool) -> Result<String> {
+async fn rebuild(args: &Dev, up: &mut Up, asked: bool) -> Result<String> {
     let app = read(args)?;
-    let spec = app.sent(admin, terms()).await?;
-    let anew = asked || !app.keeps_containers() || images_of(&spec) != *images;
+    app.put_secrets(&up.admin, &mut up.given).await?;
+    let spec = app.sent(&up.admin, terms()).await?;
+    let anew = asked || !app.keeps_containers() || images_of(&spec) != up.images;
     // Also without a change there is another version then, so that the containers are started anew.
-    let deployed = prefetch::deploy(admin, &spec, Terms { now: anew, force: anew, ..terms() }).await?;
-    *images = images_of(&spec);
+    let deployed = prefetch::deploy(&up.admin, &spec, Terms { now: anew, force: anew, ..terms() }).await?;
+    up.images = images_of(&spec);
     deployed.warn();
     app.describe(&deployed)
 }

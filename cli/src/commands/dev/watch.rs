@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::app::{App, MANIFEST};
+use crate::args::Dev;
 use crate::worker;
 
 /// How often the files are looked at.
@@ -28,31 +29,71 @@ const MAX_FILES: usize = 200_000;
 /// Directories that change by themselves.
 const IGNORED: [&str; 4] = [".berth", ".git", ".hg", ".svn"];
 
+/// What is looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    /// The directory that the app is in; of a Workers project perhaps its configuration.
+    at: PathBuf,
+    /// Whether that is a project, whatever else is there.
+    is_project: bool,
+    environment: Option<String>,
+}
+
 /// The state of an app's files: equal if none has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp(u64);
 
-impl Stamp {
-    /// Looks at all of them, on a thread of its own.
-    pub(super) async fn of(directory: &Path) -> Self {
-        let directory = directory.to_owned();
-        let looked = tokio::task::spawn_blocking(move || Self::look(&directory)).await;
-        looked.unwrap_or(Self(0))
+impl Watched {
+    pub(super) fn of(args: &Dev) -> Self {
+        let project = args.as_wrangler.as_ref().map(|wrangler| wrangler.project.clone());
+        let is_project = project.is_some();
+        let at = project.unwrap_or_else(|| args.at.dir.clone());
+        Self { at, is_project, environment: args.env.clone() }
     }
 
-    fn look(directory: &Path) -> Self {
-        if worker::is_there(directory) {
+    /// Looks at all files, on a thread of its own.
+    pub(super) async fn look(&self) -> Stamp {
+        let watched = self.clone();
+        let looked = tokio::task::spawn_blocking(move || Stamp::of_files(&watched.files())).await;
+        looked.unwrap_or(Stamp(0))
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        if self.is_project || worker::is_there(&self.at) {
             // Compiling it each time only to learn which files it has would take longer than to look at all.
-            return Self::of_files(&of_project(directory));
+            return of_project(&self.at, self.environment.as_deref());
         }
-        let files = match App::in_directory(directory) {
+        match App::in_directory(&self.at) {
             Ok(app) => app.files(),
             // What is wrong will be corrected in this file, or where it says.
-            Err(_) => vec![directory.join(MANIFEST)],
-        };
-        Self::of_files(&files)
+            Err(_) => vec![self.at.join(MANIFEST)],
+        }
     }
 
+    /// Waits until the files have changed, and are not being written any more. Of some that never rest, such as a log, it does not
+    /// wait for that.
+    pub(super) async fn changed(&self, seen: Stamp) {
+        let (mut last, mut restless) = (None, 0);
+        loop {
+            let began = Instant::now();
+            let now = self.look().await;
+            if now != seen {
+                if last == Some(now) {
+                    return;
+                }
+                restless += 1;
+                if restless == MOST_LOOKS {
+                    crate::output::note!("files below {} are changed again and again", self.at.display());
+                    return;
+                }
+            }
+            last = Some(now);
+            tokio::time::sleep(INTERVAL.max(began.elapsed() * PAUSE_PER_LOOK)).await;
+        }
+    }
+}
+
+impl Stamp {
     fn of_files(files: &[PathBuf]) -> Self {
         let mut hash = DefaultHasher::new();
         let mut left: Vec<PathBuf> = files.to_vec();
@@ -74,12 +115,13 @@ impl Stamp {
 }
 
 /// What a Workers project may be made of. Packages are many, and are not worked on.
-fn of_project(directory: &Path) -> Vec<PathBuf> {
+fn of_project(at: &Path, environment: Option<&str>) -> Vec<PathBuf> {
+    let directory = worker::directory_of(at);
     let mut files = entries(directory);
     files.retain(|path| path.file_name() != Some(OsStr::new("node_modules")));
     // Images may be made of what is elsewhere.
     let up = |path: &PathBuf| path.components().any(|part| part == Component::ParentDir);
-    let images = worker::image_files(directory).into_iter();
+    let images = worker::image_files(at, environment).into_iter();
     files.extend(images.filter(|path| !path.starts_with(directory) || up(path)));
     files
 }
@@ -100,28 +142,6 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<PathBuf> = entries.filter(|path| !ignored(path)).collect();
     entries.sort();
     entries
-}
-
-/// Waits until the files have changed, and are not being written any more. Of some that never rest, such as a log, it does not
-/// wait for that.
-pub(super) async fn changed(directory: &Path, seen: Stamp) {
-    let (mut last, mut restless) = (None, 0);
-    loop {
-        let began = Instant::now();
-        let now = Stamp::of(directory).await;
-        if now != seen {
-            if last == Some(now) {
-                return;
-            }
-            restless += 1;
-            if restless == MOST_LOOKS {
-                crate::output::note!("files below {} are changed again and again", directory.display());
-                return;
-            }
-        }
-        last = Some(now);
-        tokio::time::sleep(INTERVAL.max(began.elapsed() * PAUSE_PER_LOOK)).await;
-    }
 }
 
 #[cfg(test)]
@@ -161,5 +181,37 @@ mod tests {
         differs("a removal");
         fs::write(dir.path().join("rootfs/.git/index"), "x").unwrap();
         assert_eq!(look(), seen, "version control counted");
+    }
+
+    #[test]
+    fn a_project_is_watched_with_what_its_environment_has() {
+        let root = tempfile::tempdir().unwrap();
+        let (project, image) = (root.path().join("project"), root.path().join("image"));
+        fs::create_dir(&project).unwrap();
+        fs::create_dir(&image).unwrap();
+        let config = r#"{"name": "w", "main": "index.js", "compatibility_date": "2026-01-31", "env": {"staging": {
+            "durable_objects": {"bindings": [{"name": "A", "class_name": "A"}]},
+            "containers": [{"class_name": "A", "image": "../image"}]}},
+            "migrations": [{"tag": "v1", "new_sqlite_classes": ["A"]}]}"#;
+        for name in ["wrangler.jsonc", "other.jsonc"] {
+            fs::write(project.join(name), config).unwrap();
+        }
+        for name in ["", "other.jsonc"] {
+            let watched =
+                Watched { at: project.join(name), is_project: true, environment: Some("staging".to_owned()) };
+            let look = || Stamp::of_files(&watched.files());
+            for changed in
+                [".dev.vars.staging", ".env.staging.local", "wrangler.jsonc", "other.jsonc", "../image/f"]
+            {
+                let seen = look();
+                fs::write(project.join(changed), format!("{config} // {name}")).unwrap();
+                assert_ne!(look(), seen, "{changed}");
+                fs::write(project.join(changed), config).unwrap();
+                let seen = look();
+                fs::remove_file(project.join(changed)).unwrap();
+                assert_ne!(look(), seen, "{changed}");
+                fs::write(project.join(changed), config).unwrap();
+            }
+        }
     }
 }

@@ -12,10 +12,10 @@ use berth_common::spec::StoredSecret;
 use tokio::process::Command;
 
 use crate::admin::Admin;
-use crate::args::{AdminArgs, KeyPlace};
+use crate::args::{AdminArgs, KeyFileArgs};
 use crate::output;
 
-pub(super) async fn init(place: &KeyPlace) -> Result<()> {
+pub(super) async fn init(place: &KeyFileArgs) -> Result<()> {
     let made = edge_program(&["init"], place, &[]).await?;
     output::note!(
         "Keep a copy of it in a safe place, and not beside copies of the store: without it no secret can be read."
@@ -28,11 +28,11 @@ pub(crate) async fn make_if_missing(state: &Path) -> Result<()> {
     if state.join("secret.key").exists() {
         return Ok(());
     }
-    let place = KeyPlace { state: Some(state.to_owned()), key_file: None };
+    let place = KeyFileArgs { state: Some(state.to_owned()), key_file: None };
     edge_program(&["init"], &place, &[]).await.map(drop)
 }
 
-pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
+pub(super) async fn rotate(place: &KeyFileArgs, admin: &AdminArgs) -> Result<()> {
     let admin = admin.edge()?;
     // An interrupted rotation is finished first, so that keys do not accumulate. If the edge uses another file or does
     // not run, nothing is begun.
@@ -49,7 +49,7 @@ pub(super) async fn rotate(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
 }
 
 /// Says what a rotation would do. An edge of an earlier version does not know the question, and is not asked to rotate.
-pub(super) async fn try_rotation(place: &KeyPlace, admin: &AdminArgs) -> Result<()> {
+pub(super) async fn try_rotation(place: &KeyFileArgs, admin: &AdminArgs) -> Result<()> {
     let rotation: Rotation = admin.edge()?.get("/v1/secrets/rotate").await?;
     let keep = ["keep", "--dry-run", "--current", &rotation.current];
     let older = edge_program(&keep, place, &rotation.in_use).await?;
@@ -85,14 +85,14 @@ struct Done {
 }
 
 /// Has the edge encrypt everything with the file's current key, and drops what is not used any more.
-async fn finish(admin: &Admin, place: &KeyPlace) -> Result<Done> {
+async fn finish(admin: &Admin, place: &KeyFileArgs) -> Result<Done> {
     let rotation: Rotation = admin.post("/v1/secrets/rotate", &()).await?;
     let dropped = edge_program(&["keep", "--current", &rotation.current], place, &rotation.in_use).await?;
     Ok(Done { rotation, dropped: dropped.parse().unwrap_or_default() })
 }
 
 /// Runs `berth-edge secret-key`, and returns its output.
-async fn edge_program(verb: &[&str], place: &KeyPlace, keys: &[String]) -> Result<String> {
+async fn edge_program(verb: &[&str], place: &KeyFileArgs, keys: &[String]) -> Result<String> {
     let program = std::env::current_exe().context("the place of this program")?.with_file_name("berth-edge");
     let mut command = Command::new(&program);
     command.arg("secret-key").args(verb).args(options(place)).args(keys);
@@ -106,7 +106,7 @@ async fn edge_program(verb: &[&str], place: &KeyPlace, keys: &[String]) -> Resul
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn options(place: &KeyPlace) -> Vec<OsString> {
+fn options(place: &KeyFileArgs) -> Vec<OsString> {
     let named = [("--state", &place.state), ("--key-file", &place.key_file)];
     named
         .into_iter()

@@ -71,15 +71,11 @@ fn name_or_here(app: Option<&AppName>) -> Result<AppName> {
 pub(crate) async fn put(secret: &OneSecret, file: Option<&Path>, allow_empty: bool) -> Result<()> {
     let holder = secret.of.holder()?;
     let value = match file {
-        Some(file) => {
-            let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()));
-            read(opened.map_err(bad_input)?)?
-        }
         None if io::stdin().is_terminal() => {
             let question = format!("value of {} for {}: ", secret.name, holder.in_full());
             prompt::ask(&question, "nothing was put").await?
         }
-        None => read(io::stdin().lock())?,
+        file => read(opened(file)?)?,
     };
     if value.is_empty() && !allow_empty {
         return Err(bad_input(anyhow!(
@@ -90,6 +86,13 @@ pub(crate) async fn put(secret: &OneSecret, file: Option<&Path>, allow_empty: bo
     let admin = secret.admin.edge()?;
     admin.put(&holder.path(&secret.name), value).await?;
     Ok(output::line(format_args!("put {} of {holder}", secret.name))?)
+}
+
+/// What a file holds, or what is on standard input.
+pub(crate) fn opened(file: Option<&Path>) -> Result<Box<dyn Read>> {
+    let Some(file) = file else { return Ok(Box::new(io::stdin().lock())) };
+    let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()));
+    Ok(Box::new(opened.map_err(bad_input)?))
 }
 
 /// A value without the newline that editors and shells end texts with.

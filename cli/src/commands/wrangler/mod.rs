@@ -5,7 +5,7 @@ mod containers;
 mod secrets;
 mod types;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Component, Path, PathBuf};
 
@@ -14,8 +14,8 @@ use berth_project::{Config, Mode};
 
 use super::{deploy, dev};
 use crate::args::{
-    AsWrangler, Deploy, Dev, DevDirs, Place, Rest, Show, TermArgs, Wrangler, WranglerCommand, WranglerDeploy,
-    WranglerDev,
+    AsWrangler, Deploy, Dev, DevDirs, OfProject, Rest, Show, TermArgs, Wrangler, WranglerCommand,
+    WranglerDeploy, WranglerDev,
 };
 use crate::deployable::Deployable;
 use crate::failure::bad_input;
@@ -26,23 +26,27 @@ use crate::{output, worker};
 const USUAL_PORT: u16 = 8787;
 /// The variable that names an environment where the command line does not.
 const ENVIRONMENT: &str = "CLOUDFLARE_ENV";
-/// The names of configurations.
-const CONFIGURATIONS: [&str; 3] = ["wrangler.jsonc", "wrangler.json", "wrangler.toml"];
+/// What the names of configurations end in.
+const ENDINGS: [&str; 3] = ["jsonc", "json", "toml"];
 
 pub(crate) async fn run(args: Wrangler) -> Result<()> {
     if args.version {
         return Ok(output::line(env!("CARGO_PKG_VERSION"))?);
     }
-    if let Some(directory) = &args.place.cwd {
+    if let Some(directory) = &args.of.cwd {
         let failed = || format!("--cwd {}", directory.display());
         std::env::set_current_dir(directory).with_context(failed).map_err(bad_input)?;
     }
-    let place = Project::of(args.place)?;
-    match args.command {
-        Some(WranglerCommand::Dev(args)) => dev_as(&place, args).await,
-        Some(WranglerCommand::Deploy(args)) => deploy_as(&place, args).await,
-        Some(WranglerCommand::Types(args)) => types::run(&place, &args),
-        Some(WranglerCommand::Secret(command)) => secrets::run(&place, command).await,
+    let project = Project::of(args.of)?;
+    let mut command = args.command;
+    if let Some(admin) = command.as_mut().and_then(WranglerCommand::admin) {
+        admin.beside = Some(project.directory.clone());
+    }
+    match command {
+        Some(WranglerCommand::Dev(args)) => dev_as(&project, args).await,
+        Some(WranglerCommand::Deploy(args)) => deploy_as(&project, args).await,
+        Some(WranglerCommand::Types(args)) => types::run(&project, &args),
+        Some(WranglerCommand::Secret(command)) => secrets::run(&project, command).await,
         Some(WranglerCommand::SecretsStore(command)) => secrets::run_stores(command).await,
         Some(WranglerCommand::Containers(command)) => containers::run(command).await,
         Some(WranglerCommand::Other(words)) => Err(not_there("", &words)),
@@ -52,39 +56,69 @@ pub(crate) async fn run(args: Wrangler) -> Result<()> {
 
 /// The project that is meant.
 struct Project {
+    /// Its configuration where that is named, or else its directory.
+    at: PathBuf,
     directory: PathBuf,
     environment: Option<String>,
 }
 
 impl Project {
-    fn of(place: Place) -> Result<Self> {
+    fn of(args: OfProject) -> Result<Self> {
         let variable = || std::env::var(ENVIRONMENT).ok();
-        let environment = place.env.or_else(variable).filter(|name| !name.is_empty());
-        let directory = place.config.as_deref().map_or_else(|| Ok(PathBuf::from(".")), directory_of)?;
-        Ok(Self { directory, environment })
+        let environment = args.env.or_else(variable).filter(|name| !name.is_empty());
+        if let Some(file) = &args.config {
+            check_config(file)?;
+        }
+        let at = args.config.unwrap_or_else(|| PathBuf::from("."));
+        let directory = worker::directory_of(&at).to_owned();
+        Ok(Self { at, directory, environment })
     }
 
     fn configuration(&self) -> Result<Config> {
-        worker::configuration(&self.directory, self.environment.as_deref())
+        worker::configuration(&self.at, self.environment.as_deref())
+    }
+
+    /// The entry module is the configuration's. On the command line its path begins at the current directory.
+    fn check_script(&self, script: Option<&Path>, config: &Config) -> Result<()> {
+        let Some(script) = script else { return Ok(()) };
+        let main = config.main.as_ref().map(|main| whole(&self.directory.join(&main.path))).transpose()?;
+        if main == Some(whole(script)?) {
+            return Ok(());
+        }
+        Err(bad_input(anyhow!(
+            "{}: the entry module is what the configuration's `main` names; expected it there",
+            script.display()
+        )))
     }
 }
 
-/// The directory of a configuration.
-fn directory_of(file: &Path) -> Result<PathBuf> {
-    let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if !CONFIGURATIONS.contains(&name) {
-        let names = CONFIGURATIONS.join(", ");
-        return Err(bad_input(anyhow!("--config {}: expected a file called one of {names}", file.display())));
+/// A path from the root on, without steps back. Links on it are not followed.
+fn whole(path: &Path) -> Result<PathBuf> {
+    let mut whole = PathBuf::new();
+    for part in std::path::absolute(path)?.components() {
+        match part {
+            Component::ParentDir => drop(whole.pop()),
+            part => whole.push(part),
+        }
     }
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    Ok(parent.unwrap_or(Path::new(".")).to_owned())
+    Ok(whole)
+}
+
+/// A configuration may have any name, whose ending says how it is written.
+fn check_config(file: &Path) -> Result<()> {
+    let wrong = |what| Err(bad_input(anyhow!("--config {}: {what}", file.display())));
+    let ending = file.extension().and_then(OsStr::to_str).unwrap_or_default();
+    if !ENDINGS.contains(&ending) {
+        return wrong("expected a file whose name ends in .jsonc, .json or .toml");
+    }
+    if file.is_file() { Ok(()) } else { wrong("there is no such file") }
 }
 
 async fn dev_as(project: &Project, args: WranglerDev) -> Result<()> {
     refuse(&args.rest)?;
     let config = project.configuration()?;
-    check_script(args.script.as_deref(), &config)?;
-    let as_wrangler = AsWrangler { vars: args.vars.iter().cloned().collect() };
+    project.check_script(args.script.as_deref(), &config)?;
+    let as_wrangler = AsWrangler { project: project.at.clone(), vars: args.vars.iter().cloned().collect() };
     dev::run(&Dev {
         command: None,
         at: DevDirs { dir: project.directory.clone(), state: args.persist_to.clone() },
@@ -118,9 +152,8 @@ fn listen(args: &WranglerDev, config: &Config) -> Result<SocketAddr> {
 
 async fn deploy_as(project: &Project, args: WranglerDeploy) -> Result<()> {
     refuse(&args.rest)?;
-    check_script(args.script.as_deref(), &project.configuration()?)?;
-    let (directory, environment) = (&project.directory, project.environment.as_deref());
-    let mut app = Deployable::read(directory, environment, Mode::Production)?;
+    project.check_script(args.script.as_deref(), &project.configuration()?)?;
+    let mut app = Deployable::project(&project.at, project.environment.as_deref(), Mode::Production)?;
     app.set_vars(&args.vars.into_iter().collect());
     if let Some(name) = args.name {
         app.set_name(name);
@@ -131,7 +164,7 @@ async fn deploy_as(project: &Project, args: WranglerDeploy) -> Result<()> {
     }
     let Prefetch { nodes, timeout } = Prefetch::default();
     let terms = Deploy {
-        dir: directory.clone(),
+        dir: project.directory.clone(),
         env: project.environment.clone(),
         dry_run: false,
         terms: TermArgs { now: false, expect: None },
@@ -142,20 +175,6 @@ async fn deploy_as(project: &Project, args: WranglerDeploy) -> Result<()> {
         show: Show { json: false, wide: false, admin: args.admin },
     };
     deploy::give(&terms, &app).await
-}
-
-/// The entry module is the configuration's.
-fn check_script(script: Option<&Path>, config: &Config) -> Result<()> {
-    let clean =
-        |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
-    match (script, &config.main) {
-        (None, _) => Ok(()),
-        (Some(script), Some(main)) if clean(script) == main.path => Ok(()),
-        (Some(script), _) => Err(bad_input(anyhow!(
-            "{}: the entry module is what the configuration's `main` names; expected it there",
-            script.display()
-        ))),
-    }
 }
 
 /// Refuses options that would be wrong to ignore, all at once.
@@ -221,9 +240,9 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_named_by_its_file() {
-        assert_eq!(directory_of(Path::new("wrangler.toml")).unwrap(), Path::new("."));
-        assert_eq!(directory_of(Path::new("a/b/wrangler.jsonc")).unwrap(), Path::new("a/b"));
-        assert!(directory_of(Path::new("a/other.jsonc")).is_err());
+    fn paths_are_compared_from_the_root_on() {
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(whole(Path::new("./a/../b/c")).unwrap(), here.join("b/c"));
+        assert_eq!(whole(Path::new("/a/./b/../../../c")).unwrap(), Path::new("/c"));
     }
 }

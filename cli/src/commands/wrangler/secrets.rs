@@ -1,7 +1,6 @@
 //! `wrangler secret`: the secrets of the project's app. `wrangler secrets-store`: those of stores.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -18,7 +17,8 @@ use crate::args::{
 };
 use crate::commands::secret::{self, Holder};
 use crate::failure::bad_input;
-use crate::{output, worker};
+use crate::output;
+use crate::worker::{self, FileVariable, NAME_RULE};
 
 /// Most bytes of all secrets that are put at once: as many as an app may have, each as long as it may be.
 const MAX_BULK_BYTES: u64 = (MAX_SECRETS * MAX_SECRET_BYTES) as u64;
@@ -81,7 +81,7 @@ fn refuse_value(rest: &StoreRest) -> Result<()> {
 fn app(project: &Project, of: &OfWorker) -> Result<AppName> {
     match &of.app {
         Some(app) => Ok(app.clone()),
-        None => worker::name_of(&project.directory, project.environment.as_deref()),
+        None => worker::name_of(&project.at, project.environment.as_deref()),
     }
 }
 
@@ -106,20 +106,15 @@ async fn list(project: &Project, of: &OfWorker, format: &str) -> Result<()> {
 
 async fn bulk(project: &Project, of: &OfWorker, file: Option<&Path>) -> Result<()> {
     let app = app(project, of)?;
-    let text = match file {
-        Some(file) => {
-            let opened = File::open(file).with_context(|| format!("cannot open {}", file.display()));
-            read(opened.map_err(bad_input)?)
-        }
-        None => read(io::stdin().lock()),
-    };
-    let all = parse(&text.context("the secrets cannot be read").map_err(bad_input)?).map_err(bad_input)?;
+    let text =
+        secret::opened(file).and_then(read).context("the secrets cannot be read").map_err(bad_input)?;
+    let all = parse(&text).map_err(bad_input)?;
     let admin = of.admin.edge()?;
     let (mut put, mut deleted) = (0, 0);
-    for (name, value) in all {
-        let change = change(&admin, &app, &name, value.as_ref()).await;
+    for Change { from, name, value } in all {
         let done = format!("{put} were put and {deleted} deleted before it");
-        change.with_context(|| format!("the secret {name}; {done}"))?;
+        let changed = change(&admin, &app, &name, value.as_ref()).await;
+        changed.with_context(|| format!("the secret of {from}; {done}"))?;
         *if value.is_some() { &mut put } else { &mut deleted } += 1;
     }
     Ok(output::line(format_args!("secrets of {app}: put {put}, deleted {deleted}"))?)
@@ -144,27 +139,54 @@ fn read(from: impl Read) -> Result<String> {
     Ok(text)
 }
 
-/// The secrets by name; none for one that is to be deleted. Errors hold no values.
-fn parse(text: &str) -> Result<Vec<(SecretName, Option<Secret>)>> {
-    let pairs: Vec<(String, Option<String>)> = if text.trim_start().starts_with('{') {
-        let object: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|error| {
-            anyhow!("line {}, column {}: expected a JSON object of texts", error.line(), error.column())
-        })?;
-        let pair = |(name, value)| match value {
-            Value::String(text) => Ok((name, Some(text))),
-            Value::Null => Ok((name, None)),
-            _ => Err(anyhow!("{name}: expected a text, or null to delete it")),
+/// What becomes of one secret.
+#[derive(Debug)]
+struct Change {
+    /// Where it was found, for messages. A name of a line is not in them, as it may be a piece of a value of several lines that was not
+    /// put into quotes.
+    from: String,
+    name: SecretName,
+    /// None for one that is to be deleted.
+    value: Option<Secret>,
+}
+
+impl Change {
+    fn of(from: String, name: &str, value: Option<Secret>) -> Result<Self> {
+        let name = name.parse().map_err(|_| anyhow!("{from}: {NAME_RULE}"))?;
+        Ok(Self { from, name, value })
+    }
+}
+
+/// The secrets of a text: a JSON object, or lines. Errors hold no values.
+fn parse(text: &str) -> Result<Vec<Change>> {
+    // Whatever is JSON is no list of lines, so that a slip does not put pieces of it.
+    let json = text.trim_start_matches('\u{feff}').trim_start();
+    let all = if json.starts_with(['{', '[', '"']) { of_object(json)? } else { of_lines(text)? };
+    ensure!(!all.is_empty(), "expected a JSON object of texts, or lines as of .env: there is nothing");
+    Ok(all)
+}
+
+fn of_object(text: &str) -> Result<Vec<Change>> {
+    // The parser's own message would show what it found.
+    let object: serde_json::Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        anyhow!("line {}, column {}: expected a JSON object of texts", error.line(), error.column())
+    })?;
+    let change = |(name, value): (String, Value)| {
+        let change = Change::of("a name of the object".to_owned(), &name, None)?;
+        let value = match value {
+            Value::String(text) => Some(Secret::new(text)),
+            Value::Null => None,
+            _ => return Err(anyhow!("{name}: expected a text, or null to delete it")),
         };
-        object.into_iter().map(pair).collect::<Result<_>>()?
-    } else {
-        worker::pairs(text).map(|(name, value)| (name, Some(value))).collect()
+        Ok(Change { from: name, value, ..change })
     };
-    ensure!(!pairs.is_empty(), "expected a JSON object of texts, or lines as of .env: there is nothing");
-    let named = |(name, value): (String, Option<String>)| {
-        let name = name.parse().map_err(|error| anyhow!("{name}: {error}"))?;
-        Ok((name, value.map(Secret::new)))
-    };
-    pairs.into_iter().map(named).collect()
+    object.into_iter().map(change).collect()
+}
+
+fn of_lines(text: &str) -> Result<Vec<Change>> {
+    let change =
+        |found: FileVariable| Change::of(format!("line {}", found.line), &found.name, Some(found.value));
+    worker::variables(text).into_iter().map(change).collect()
 }
 
 #[cfg(test)]
@@ -174,17 +196,41 @@ mod tests {
     #[test]
     fn several_secrets_come_as_json_or_as_lines() {
         let read = |text: &str| {
-            let all = parse(text).map_err(|error| error.to_string())?;
-            let shown = |(name, value): &(SecretName, Option<Secret>)| {
-                format!("{name}={}", value.as_ref().map_or("-", Secret::expose))
+            let shown = |change: &Change| {
+                format!("{}={}", change.name, change.value.as_ref().map_or("-", Secret::expose))
             };
-            Ok::<_, String>(all.iter().map(shown).collect::<Vec<_>>().join(" "))
+            parse(text).unwrap().iter().map(shown).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(read(r#"{"A": "1", "B": null}"#).unwrap(), "A=1 B=-");
-        assert_eq!(read("A=1\nB='2'\n").unwrap(), "A=1 B=2");
-        for bad in ["", "{", r#"{"A": 1}"#, r#"{"a-b": "hidden"}"#, "nothing"] {
-            let error = read(bad).unwrap_err();
-            assert!(!error.contains("hidden"), "{error}");
+        assert_eq!(read(r#"{"A": "1", "B": null}"#), "A=1 B=-");
+        assert_eq!(read("\u{feff} {\"A\": \"1\"}"), "A=1");
+        assert_eq!(read("A=1\nB='2'\n"), "A=1 B=2");
+    }
+
+    #[test]
+    fn no_value_is_told() {
+        for bad in [
+            "",
+            "{",
+            "hidden",
+            "'hidden",
+            r#"{"A": hidden}"#,
+            r#"{"A": "hidden"#,
+            r#"{"A": "1"} hidden"#,
+            r#"{"A": ["hidden"]}"#,
+            r#"{"A": {"B": "hidden"}}"#,
+            r#"{"a-b": "hidden"}"#,
+            r#"{"hidden-": "A"}"#,
+            r#"["A=hidden"]"#,
+            r#""A=hidden""#,
+            "KEY=-----BEGIN\nhidden+/x==\nhidden.x=\n",
+        ] {
+            let error = parse(bad).unwrap_err();
+            let shown = format!("{error:#} {error:?}");
+            assert!(!shown.contains("hidden"), "{shown}");
         }
+        let shown = format!("{:?}", parse("A='hidden'").unwrap());
+        assert!(!shown.contains("hidden"), "{shown}");
+        let several = parse("A=1\n\nhidden==").unwrap();
+        assert_eq!(several[1].from, "line 3", "its name may be a piece of a value");
     }
 }
