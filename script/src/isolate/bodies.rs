@@ -11,9 +11,10 @@ use crate::message::{
     SOCKETS_UNSENT_BYTES, ScriptBody,
 };
 
-/// A WebSocket's unsent bytes are at most this part of what all others leave: so those that nobody reads leave room for those that
-/// somebody does.
+/// A WebSocket's unsent bytes are at most this part of what all others leave, and its first at most `FIRST`: so those that nobody reads
+/// leave room for those that somebody does.
 const SHARE: usize = 4;
+const FIRST: usize = 2;
 
 /// What a read came to.
 pub(crate) enum Read {
@@ -157,14 +158,14 @@ impl Bodies {
         self.sockets
     }
 
-    /// Whether so many further bytes of a WebSocket may wait. One of which nothing waits may have a message as long as there is room.
+    /// Whether so many further bytes of a WebSocket may wait.
     pub(crate) fn admits(&self, body: ScriptBody, bytes: usize) -> Result<(), Full> {
         let own = self.unsent_of(body);
         if own + bytes > SOCKET_UNSENT_BYTES {
             return Err(Full::Own);
         }
         let left = (SOCKETS_UNSENT_BYTES + own).saturating_sub(self.unsent.sockets);
-        let most = if own == 0 { left } else { left / SHARE };
+        let most = left / if own == 0 { FIRST } else { SHARE };
         if own + bytes > most { Err(Full::All) } else { Ok(()) }
     }
 

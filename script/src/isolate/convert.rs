@@ -82,9 +82,7 @@ pub(crate) fn response<'js>(
 ) -> Result<Object<'js>> {
     let object = bare(ctx)?;
     let socket = match &response.body {
-        BodyRef::Host(from) if response.has_socket() => {
-            Some(sockets::arrive(ctx, state, event, *from)?)
-        }
+        BodyRef::Host(from) if response.has_socket() => Some(sockets::arrive(ctx, state, event, *from)?),
         _ => None,
     };
     object.set("status", response.status)?;

@@ -139,7 +139,11 @@ impl State {
                     loopback.coming.push_back(Event::Completed { op, outcome: Err(error) });
                 }
             }
-            Effect::Done { event, .. } if is_local(event) => drop(self.loopback.borrow_mut().answer(event)),
+            Effect::Done { event, cpu_us } if is_local(event) => {
+                self.loopback.borrow_mut().answer(event);
+                // The edge does not know the call, and is told with another.
+                self.used(None, cpu_us);
+            }
             other => self.release_flow(other),
         }
     }

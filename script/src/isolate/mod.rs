@@ -378,7 +378,10 @@ impl Isolate {
     }
 
     fn unread(&mut self, body: ScriptBody) {
-        self.state.sockets.borrow_mut().unread(body);
+        let hears = self.state.sockets.borrow_mut().unread(body);
+        if let Some(event) = hears {
+            self.state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
+        }
         let unread = self.state.bodies.borrow_mut().unread(body);
         let Some((event, lent, writers)) = unread else { return };
         self.state.push_from(self.state.instance_of(event), Effect::Body(body, Piece::End));

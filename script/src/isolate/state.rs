@@ -56,11 +56,7 @@ impl Settle {
     }
 
     /// Settles with a value, or with what was thrown when it was made.
-    pub(crate) fn come_to<'js>(
-        self,
-        ctx: &Ctx<'js>,
-        made: Result<impl rquickjs::IntoJs<'js>>,
-    ) -> Result<()> {
+    pub(crate) fn come_to<'js>(self, ctx: &Ctx<'js>, made: Result<impl rquickjs::IntoJs<'js>>) -> Result<()> {
         match made {
             Ok(value) => self.resolve(ctx, value),
             Err(why) if why.is_exception() => self.reject.restore(ctx)?.call((ctx.catch(),)),
@@ -223,7 +219,8 @@ impl State {
     /// Takes the CPU time that was not told: of no call's, and of this life.
     pub(crate) fn take_untold(&self, life: Option<EventId>) -> u64 {
         let mut calls = self.calls.borrow_mut();
-        let of_life = life.and_then(|life| calls.get(life)).map_or(0, |call| std::mem::take(&mut call.untold_us));
+        let of_life =
+            life.and_then(|life| calls.get(life)).map_or(0, |call| std::mem::take(&mut call.untold_us));
         self.untold_us.take() + of_life
     }
 

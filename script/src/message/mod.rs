@@ -16,7 +16,9 @@ mod socket;
 mod tests;
 
 pub use body::{BODY_WINDOW, BodyRef, INLINE_BODY_BYTES, MAX_BODIES, Piece};
-pub use effect::{Condemned, Destination, Effect, ErrorFlags, Level, LoadFailed, Loaded, ScriptError, USED_STEP_US};
+pub use effect::{
+    Condemned, Destination, Effect, ErrorFlags, Level, LoadFailed, Loaded, ScriptError, USED_STEP_US,
+};
 pub use event::{
     Event, Limits, Load, MAX_OPS, MAX_OPS_WEIGHT, Module, Outcome, Request, Resolution, Response, Target,
     Variable,

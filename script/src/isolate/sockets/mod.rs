@@ -18,7 +18,8 @@ use rquickjs::{Function, Persistent};
 use super::loopback::is_local_body;
 use super::state::Scope;
 use crate::message::{
-    Effect, EventId, HostBody, MAX_SOCKETS, NoMessage, Piece, SOCKET_WINDOW, ScriptBody, SocketMessage, SocketMessages,
+    Effect, EventId, HostBody, MAX_SOCKETS, NoMessage, Piece, SOCKET_WINDOW, ScriptBody, SocketMessage,
+    SocketMessages,
 };
 
 pub(crate) use self::natives::{
@@ -287,7 +288,9 @@ impl Sockets {
     ) -> Came {
         let number = self.by_to.get(&to).copied();
         let socket = number.and_then(|number| self.sockets.get_mut(&number));
-        let Some((number, socket)) = number.zip(socket.filter(|socket| socket.from.is_none())) else {
+        let Some((number, socket)) =
+            number.zip(socket.filter(|socket| socket.from.is_none() && !socket.closed))
+        else {
             return Came { effect: Some(Effect::Cancelled(from)), scope: None };
         };
         socket.from = Some(from);
@@ -322,13 +325,14 @@ impl Sockets {
         Some(Came { effect, scope })
     }
 
-    /// Nobody takes what goes there. If nothing comes from there that would tell, it has broken off.
-    pub(crate) fn unread(&mut self, to: ScriptBody) {
+    /// Nobody takes what goes there. If nothing comes from there that would tell, it has broken off; the call that lasts until that is
+    /// heard, if none waits for it yet.
+    pub(crate) fn unread(&mut self, to: ScriptBody) -> Option<EventId> {
         let number = self.by_to.get(&to).copied();
         let Some((number, socket)) =
             number.and_then(|number| self.sockets.get_mut(&number).map(|one| (number, one)))
         else {
-            return;
+            return None;
         };
         socket.sends = false;
         let waited = !socket.inbox.is_empty();
@@ -338,8 +342,13 @@ impl Sockets {
             self.held += socket.held() - before;
             if socket.listener.is_some() {
                 self.ready.push_back(number);
+                if socket.calls.is_empty() {
+                    socket.calls.push(socket.event);
+                    return Some(socket.event);
+                }
             }
         }
+        None
     }
 
     /// The next that has something to be heard, and where.
@@ -432,10 +441,12 @@ impl Sockets {
     /// Drops those of a call.
     pub(crate) fn forget(&mut self, event: EventId) -> Gone {
         // Where nobody hears any more is as good as gone, whosever call it was given away in.
-        let hears = |one: &Socket| one.listener.as_ref().is_some_and(|listener| listener.scope.event == event);
-        let own = self.sockets.iter().filter(|(_, one)| {
-            one.event == event || one.calls.contains(&event) || hears(one)
-        });
+        let hears =
+            |one: &Socket| one.listener.as_ref().is_some_and(|listener| listener.scope.event == event);
+        let own = self
+            .sockets
+            .iter()
+            .filter(|(_, one)| one.event == event || one.calls.contains(&event) || hears(one));
         let own: Vec<u64> = own.map(|(number, _)| *number).collect();
         let mut gone = Gone::default();
         for socket in own.into_iter().filter_map(|number| self.remove(number)) {

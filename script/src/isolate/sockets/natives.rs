@@ -34,7 +34,10 @@ pub(crate) fn count_pair(ctx: &Ctx<'_>, state: &State) -> Result<()> {
     let many = call.pairs > PAIRS;
     drop(calls);
     if many {
-        return Err(Exception::throw_range(ctx, &format!("An event can make at most {PAIRS} WebSocketPairs.")));
+        return Err(Exception::throw_range(
+            ctx,
+            &format!("An event can make at most {PAIRS} WebSocketPairs."),
+        ));
     }
     Ok(())
 }
@@ -121,7 +124,10 @@ pub(crate) fn open<'js>(
     state.scope(ctx)?;
     let scope = scope_of(accepted)?;
     if state.calls.borrow_mut().get(scope.event).is_none() {
-        return Err(Exception::throw_message(ctx, "The event in which the WebSocket was accepted has ended."));
+        return Err(Exception::throw_message(
+            ctx,
+            "The event in which the WebSocket was accepted has ended.",
+        ));
     }
     let function =
         |name| Ok::<_, rquickjs::Error>(Persistent::save(ctx, given.get::<_, Function<'js>>(name)?));
