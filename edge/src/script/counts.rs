@@ -64,6 +64,11 @@ impl Counts {
         let outcomes = &self.events[kind as usize];
         if ok { &outcomes.ok } else { &outcomes.failed }.count();
         self.took.note(begun.elapsed());
+        self.cpu(cpu);
+    }
+
+    /// CPU time that was used.
+    pub(super) fn cpu(&self, cpu: Duration) {
         self.cpu_us.add(u64::try_from(cpu.as_micros()).unwrap_or(u64::MAX));
     }
 

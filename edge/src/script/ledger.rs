@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use berth_script::message::container::Change;
 use berth_script::message::{
     Argument, BODY_WINDOW, BodyRef, Destination, Effect, EventId, HostBody, INLINE_BODY_BYTES, Limits, Load,
-    MAX_OPS, MAX_OPS_WEIGHT, ObjectId, OpId, Piece, RPC_BYTES, ScriptBody,
+    MAX_BODIES, MAX_OPS, MAX_OPS_WEIGHT, MAX_SOCKETS, ObjectId, OpId, Piece, RPC_BYTES, ScriptBody,
+    USED_STEP_US,
 };
 
 use self::objects::Objects;
@@ -25,8 +26,11 @@ const LOG_LINES: u32 = 257;
 /// Longest line, in bytes: the script's own bound, and the sign that it was cut.
 const LOG_LINE_BYTES: usize = (16 << 10) + 8;
 
-/// Bodies of its own that a call may have open at once.
-const BODIES: u32 = 1024;
+/// WebSockets that it may write to at once: the script's own bound, and as many whose end is still under way.
+const SOCKETS: usize = 2 * MAX_SOCKETS;
+
+/// CPU time that it may tell of beyond what has gone by, in microseconds: its clock is another.
+const CLOCKS_US: u64 = 5_000_000;
 
 /// Longest name of a method, in bytes: far longer than any that is written.
 const METHOD_BYTES: usize = 4 << 10;
@@ -71,6 +75,8 @@ pub(super) enum Lie {
     Pong,
     #[error("more signs of life than there is time for")]
     Beat,
+    #[error("more CPU time than there is, or too little to tell of")]
+    Used,
     #[error("more messages about what has ended than can be under way")]
     Stray,
     #[error("a message about an object that it was not given")]
@@ -126,6 +132,8 @@ struct Given {
 #[derive(Debug)]
 struct Made {
     event: EventId,
+    /// Whether it is what goes over a WebSocket.
+    socket: bool,
     /// Bytes that it may still send.
     credit: u32,
 }
@@ -144,6 +152,8 @@ pub(super) struct Ledger {
     ops_weight: usize,
     given: HashMap<HostBody, Given>,
     made: HashMap<ScriptBody, Made>,
+    /// WebSockets among them.
+    sockets: usize,
     lines: u32,
     /// Loads whose outcome is not known.
     loading: u32,
@@ -151,6 +161,10 @@ pub(super) struct Ledger {
     ping: Option<u64>,
     last_ping: u64,
     beats: u128,
+    /// CPU time that it told of by itself, in microseconds.
+    used_us: u64,
+    /// How often it may tell of less than a step: at the end of what was loaded.
+    rests: u32,
     strays: u64,
 }
 
@@ -167,12 +181,15 @@ impl Ledger {
             ops_weight: 0,
             given: HashMap::new(),
             made: HashMap::new(),
+            sockets: 0,
             lines: 0,
             loading: 0,
             loaded: false,
             ping: None,
             last_ping: 0,
             beats: 0,
+            used_us: 0,
+            rests: 0,
             strays: 0,
         }
     }
@@ -184,11 +201,13 @@ impl Ledger {
         self.ops_weight = 0;
         self.given.clear();
         self.made.clear();
+        self.sockets = 0;
         self.objects.forget_all();
     }
 
     pub(super) fn load(&mut self) {
         self.loading += 1;
+        self.rests = self.rests.saturating_add(1);
         self.lines = 0;
     }
 
@@ -300,6 +319,7 @@ impl Ledger {
             Effect::Condemned(_) => unless(std::mem::take(&mut self.loaded), Lie::Load),
             Effect::Pong(number) => unless(self.ping.take() == Some(*number), Lie::Pong),
             Effect::Beat => self.beat(now),
+            Effect::Used(us) => self.used(*us, now),
             Effect::Responded(event, response) => {
                 self.answered(*event, Some(Answers::Response))?;
                 if response.has_socket() {
@@ -395,7 +415,12 @@ impl Ledger {
     fn end(&mut self, event: EventId) {
         self.calls.remove(&event);
         // The end of a call that was cut short ends its bodies too.
-        self.made.retain(|_, made| made.event != event);
+        let sockets = &mut self.sockets;
+        self.made.retain(|_, made| {
+            let gone = made.event == event;
+            *sockets -= usize::from(gone && made.socket);
+            !gone
+        });
         self.given.retain(|_, given| given.event != event);
         let weight = &mut self.ops_weight;
         self.ops.retain(|_, (of, weighs)| {
@@ -447,7 +472,7 @@ impl Ledger {
                 Some(Given { credit: None, socket: true, .. }) => Ok(()),
                 _ => Err(Lie::NotGiven),
             },
-            BodyRef::Script(body) => self.make(event, *body),
+            BodyRef::Script(body) => self.make(event, *body, true),
         }
     }
 
@@ -457,7 +482,7 @@ impl Ledger {
         let given = self.given.get_mut(&given).filter(unopened).ok_or(Lie::NotGiven)?;
         given.credit = Some(0);
         let event = given.event;
-        self.make(event, made)
+        self.make(event, made, true)
     }
 
     /// A body in a message from the script.
@@ -470,17 +495,21 @@ impl Ledger {
                 Some(Given { credit: None, socket: false, .. }) => Ok(()),
                 _ => Err(Lie::NotGiven),
             },
-            BodyRef::Script(body) => self.make(event, *body),
+            BodyRef::Script(body) => self.make(event, *body, false),
         }
     }
 
-    fn make(&mut self, event: EventId, body: ScriptBody) -> Result<(), Lie> {
+    fn make(&mut self, event: EventId, body: ScriptBody, socket: bool) -> Result<(), Lie> {
         let call = self.calls.get_mut(&event).ok_or(Lie::Call)?;
         call.bodies += 1;
-        if call.bodies > BODIES || self.made.contains_key(&body) {
+        if call.bodies > MAX_BODIES || self.made.contains_key(&body) {
             return Err(Lie::NotMade);
         }
-        self.made.insert(body, Made { event, credit: 0 });
+        self.sockets += usize::from(socket);
+        if self.sockets > SOCKETS {
+            return Err(Lie::Socket);
+        }
+        self.made.insert(body, Made { event, socket, credit: 0 });
         Ok(())
     }
 
@@ -495,6 +524,7 @@ impl Ledger {
             }
             Piece::End | Piece::Failed(_) => {
                 let event = made.event;
+                self.sockets -= usize::from(made.socket);
                 self.made.remove(&body);
                 if let Some(call) = self.calls.get_mut(&event) {
                     call.bodies = call.bodies.saturating_sub(1);
@@ -527,6 +557,18 @@ impl Ledger {
 
     fn spend_stray(&mut self) -> Result<(), Lie> {
         self.strays = self.strays.checked_sub(1).ok_or(Lie::Stray)?;
+        Ok(())
+    }
+
+    fn used(&mut self, us: u64, now: Instant) -> Result<(), Lie> {
+        let gone_by = now.saturating_duration_since(self.begun).as_micros();
+        self.used_us = self.used_us.saturating_add(us);
+        if us == 0 || u128::from(self.used_us) > gone_by + u128::from(CLOCKS_US) {
+            return Err(Lie::Used);
+        }
+        if us < USED_STEP_US {
+            self.rests = self.rests.checked_sub(1).ok_or(Lie::Used)?;
+        }
         Ok(())
     }
 

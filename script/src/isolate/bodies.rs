@@ -6,7 +6,15 @@ use std::collections::{HashMap, VecDeque};
 use serde_bytes::ByteBuf;
 
 use super::state::Settle;
-use crate::message::{BODY_WINDOW, Effect, EventId, HostBody, INLINE_BODY_BYTES, Piece, ScriptBody};
+use crate::message::{
+    BODY_WINDOW, Effect, EventId, HostBody, INLINE_BODY_BYTES, Piece, SOCKET_UNSENT_BYTES,
+    SOCKETS_UNSENT_BYTES, ScriptBody,
+};
+
+/// A WebSocket's unsent bytes are at most this part of what all others leave, and its first at most `FIRST`: so those that nobody reads
+/// leave room for those that somebody does.
+const SHARE: usize = 4;
+const FIRST: usize = 2;
 
 /// What a read came to.
 pub(crate) enum Read {
@@ -45,9 +53,38 @@ struct Writing {
     taken: bool,
     /// Whether that message is on its way. Nothing of the body goes before.
     named: bool,
+    /// Whether it is what goes over a WebSocket.
+    socket: bool,
     credit: u32,
     pending: VecDeque<Pending>,
+    /// Bytes that wait for credit.
+    unsent: usize,
     ending: Option<Piece>,
+}
+
+/// Bytes that wait for credit: those of WebSockets apart, as their writers do not wait with them.
+#[derive(Default)]
+struct Unsent {
+    bodies: usize,
+    sockets: usize,
+}
+
+impl Unsent {
+    fn of(&mut self, socket: bool) -> &mut usize {
+        if socket { &mut self.sockets } else { &mut self.bodies }
+    }
+}
+
+/// Why a WebSocket takes no more messages now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Full {
+    #[error("More than {} MiB of this WebSocket wait for its other side.", SOCKET_UNSENT_BYTES >> 20)]
+    Own,
+    #[error(
+        "This WebSocket has its share of the {} MiB that may wait for the other sides of all WebSockets of this script.",
+        SOCKETS_UNSENT_BYTES >> 20
+    )]
+    All,
 }
 
 /// All bodies of an isolate.
@@ -56,7 +93,9 @@ pub(crate) struct Bodies {
     readings: HashMap<HostBody, Reading>,
     writings: HashMap<ScriptBody, Writing>,
     last: u64,
-    pending_bytes: usize,
+    unsent: Unsent,
+    /// Those of WebSockets, of `writings`.
+    sockets: usize,
 }
 
 /// What came of a change to a body that the script makes.
@@ -67,6 +106,17 @@ pub(crate) struct Sent {
     pub(crate) written: Vec<Settle>,
     /// The calls whose body has ended by that.
     pub(crate) ended: Vec<EventId>,
+}
+
+/// What goes with a call.
+#[derive(Default)]
+pub(crate) struct Forgotten {
+    /// The bodies that it was given.
+    pub(crate) given: Vec<HostBody>,
+    /// Other calls that have one less by that, each as often.
+    pub(crate) others: Vec<EventId>,
+    /// Those that the script has not made to their end.
+    pub(crate) cut: Vec<ScriptBody>,
 }
 
 /// Why a body cannot be passed on or read.
@@ -88,16 +138,43 @@ impl Unusable {
 }
 
 impl Bodies {
-    /// Bytes that wait for credit.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.pending_bytes
+    /// Bytes that wait for credit, but for those of WebSockets.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent.bodies
+    }
+
+    /// Bytes of WebSockets that wait for credit.
+    pub(crate) fn socket_bytes(&self) -> usize {
+        self.unsent.sockets
+    }
+
+    /// Those of one.
+    pub(crate) fn unsent_of(&self, body: ScriptBody) -> usize {
+        self.writings.get(&body).map_or(0, |writing| writing.unsent)
+    }
+
+    /// WebSockets that the script writes to.
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets
+    }
+
+    /// Whether so many further bytes of a WebSocket may wait.
+    pub(crate) fn admits(&self, body: ScriptBody, bytes: usize) -> Result<(), Full> {
+        let own = self.unsent_of(body);
+        if own + bytes > SOCKET_UNSENT_BYTES {
+            return Err(Full::Own);
+        }
+        let left = (SOCKETS_UNSENT_BYTES + own).saturating_sub(self.unsent.sockets);
+        let most = left / if own == 0 { FIRST } else { SHARE };
+        if own + bytes > most { Err(Full::All) } else { Ok(()) }
     }
 
     /// A body that came with a message to this call.
     pub(crate) fn arrived(&mut self, body: HostBody, event: EventId) {
         let reading =
             Reading { event, begun: false, queue: VecDeque::new(), taken: 0, end: None, waiting: None };
-        self.readings.insert(body, reading);
+        // One of this isolate's is known since it was on its way, and may have ended by now.
+        self.readings.entry(body).or_insert(reading);
     }
 
     /// Gives a body to the edge again, unread. If it has ended by now, how.
@@ -153,17 +230,20 @@ impl Bodies {
         Some((Effect::Cancelled(body), reading.waiting))
     }
 
-    /// A new body of the script's.
-    pub(crate) fn make(&mut self, event: EventId) -> ScriptBody {
+    /// A new body of the script's, which may be what goes over a WebSocket.
+    pub(crate) fn make(&mut self, event: EventId, socket: bool) -> ScriptBody {
         self.last += 1;
+        self.sockets += usize::from(socket);
         let body = ScriptBody(self.last);
         let writing = Writing {
             event,
             lent: None,
             taken: false,
             named: false,
+            socket,
             credit: 0,
             pending: VecDeque::new(),
+            unsent: 0,
             ending: None,
         };
         self.writings.insert(body, writing);
@@ -212,8 +292,9 @@ impl Bodies {
     /// Sends bytes, as far as there is credit; the rest waits for it.
     pub(crate) fn write(&mut self, body: ScriptBody, bytes: Vec<u8>, waiting: Option<Settle>) -> Sent {
         if let Some(writing) = self.writings.get_mut(&body) {
-            self.pending_bytes += bytes.len();
-            writing.pending.push_back(Pending { bytes, sent: 0, waiting });
+            writing.unsent += bytes.len();
+            *self.unsent.of(writing.socket) += bytes.len();
+            writing.put(bytes, waiting);
         }
         self.send(body)
     }
@@ -224,8 +305,8 @@ impl Bodies {
             return Sent::default();
         };
         if matches!(ending, Piece::Failed(_)) {
-            self.pending_bytes -=
-                writing.pending.drain(..).map(|one| one.bytes.len() - one.sent).sum::<usize>();
+            writing.pending.clear();
+            *self.unsent.of(writing.socket) -= std::mem::take(&mut writing.unsent);
         }
         writing.ending = Some(ending);
         self.send(body)
@@ -242,8 +323,7 @@ impl Bodies {
     /// Nobody reads a body any more. Who waited to write it, and the calls whose body it was, first the one that made it; the edge is
     /// told its end.
     pub(crate) fn unread(&mut self, body: ScriptBody) -> Option<(EventId, Option<EventId>, Vec<Settle>)> {
-        let writing = self.writings.remove(&body)?;
-        self.pending_bytes -= writing.pending.iter().map(|one| one.bytes.len() - one.sent).sum::<usize>();
+        let writing = self.remove(body)?;
         let waiting = writing.pending.into_iter().filter_map(|one| one.waiting).collect();
         Some((writing.event, writing.lent, waiting))
     }
@@ -254,23 +334,26 @@ impl Bodies {
         named.map(|(body, _)| *body).collect()
     }
 
-    /// Drops the bodies of a call. Those that it was given, and other calls that have one less by that, each as often.
-    pub(crate) fn forget(&mut self, event: EventId) -> (Vec<HostBody>, Vec<EventId>) {
+    /// Drops the bodies of a call.
+    pub(crate) fn forget(&mut self, event: EventId) -> Forgotten {
         let given = self.readings.iter().filter(|(_, reading)| reading.event == event);
         let given: Vec<HostBody> = given.map(|(body, _)| *body).collect();
         given.iter().for_each(|body| drop(self.readings.remove(body)));
-        let pending_bytes = &mut self.pending_bytes;
+        let own = self.writings.iter().filter(|(_, one)| one.event == event || one.lent == Some(event));
+        let cut: Vec<ScriptBody> = own.map(|(body, _)| *body).collect();
         let mut others = Vec::new();
-        self.writings.retain(|_, writing| {
-            let gone = writing.event == event || writing.lent == Some(event);
-            if gone {
-                *pending_bytes -= writing.pending.iter().map(|one| one.bytes.len() - one.sent).sum::<usize>();
-                let calls = [Some(writing.event), writing.lent];
-                others.extend(calls.into_iter().flatten().filter(|call| *call != event));
-            }
-            !gone
-        });
-        (given, others)
+        for writing in cut.iter().copied().filter_map(|body| self.remove(body)) {
+            let calls = [Some(writing.event), writing.lent];
+            others.extend(calls.into_iter().flatten().filter(|call| *call != event));
+        }
+        Forgotten { given, others, cut }
+    }
+
+    fn remove(&mut self, body: ScriptBody) -> Option<Writing> {
+        let writing = self.writings.remove(&body)?;
+        *self.unsent.of(writing.socket) -= writing.unsent;
+        self.sockets -= usize::from(writing.socket);
+        Some(writing)
     }
 
     fn send(&mut self, body: ScriptBody) -> Sent {
@@ -284,7 +367,8 @@ impl Bodies {
                 sent.effects.push(Effect::Body(body, Piece::Data(bytes)));
                 first.sent += count;
                 writing.credit -= u32::try_from(count).unwrap_or(u32::MAX);
-                self.pending_bytes -= count;
+                writing.unsent -= count;
+                *self.unsent.of(writing.socket) -= count;
             }
             if first.sent < first.bytes.len() {
                 if count == 0 {
@@ -297,9 +381,21 @@ impl Bodies {
         if let Some(ending) = writing.ending.take() {
             sent.effects.push(Effect::Body(body, ending));
             sent.ended = [Some(writing.event), writing.lent].into_iter().flatten().collect();
-            self.writings.remove(&body);
+            self.remove(body);
         }
         sent
+    }
+}
+
+impl Writing {
+    /// Behind what waits. Small messages share a place: each by itself would take up far more than its bytes.
+    fn put(&mut self, bytes: Vec<u8>, waiting: Option<Settle>) {
+        match self.pending.back_mut() {
+            Some(last) if self.socket && last.bytes.len() + bytes.len() <= INLINE_BODY_BYTES => {
+                last.bytes.extend_from_slice(&bytes);
+            }
+            _ => self.pending.push_back(Pending { bytes, sent: 0, waiting }),
+        }
     }
 }
 

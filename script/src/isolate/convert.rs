@@ -82,9 +82,7 @@ pub(crate) fn response<'js>(
 ) -> Result<Object<'js>> {
     let object = bare(ctx)?;
     let socket = match &response.body {
-        BodyRef::Host(from) if response.has_socket() => {
-            Some(state.sockets.borrow_mut().arrived(event, *from))
-        }
+        BodyRef::Host(from) if response.has_socket() => Some(sockets::arrive(ctx, state, event, *from)?),
         _ => None,
     };
     object.set("status", response.status)?;
@@ -133,7 +131,7 @@ fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>)
             return Ok(BodyRef::Bytes(ByteBuf::from(given)));
         }
         state.room(ctx, given.len())?;
-        let made = ops::make_body(state, event);
+        let made = ops::make_body(ctx, state, event, false)?;
         let mut bodies = state.bodies.borrow_mut();
         bodies.write(made, given, None);
         bodies.end(made, Piece::End);
@@ -158,7 +156,7 @@ fn body_of<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, body: Value<'js>)
 
 /// A body that breaks off at once.
 fn broken(ctx: &Ctx<'_>, state: &State, event: EventId, why: String) -> Result<BodyRef> {
-    let made = ops::make_body(state, event);
+    let made = ops::make_body(ctx, state, event, false)?;
     state.bodies.borrow_mut().end(made, Piece::Failed(why));
     adopt(ctx, state, event, made)?;
     Ok(BodyRef::Script(made))
@@ -218,23 +216,40 @@ pub(crate) fn argument_of<'js>(
     Ok(Argument::Value(ByteBuf::from(given)))
 }
 
-/// A list of arguments, within their bound.
+/// A list of arguments. Of one that cannot be sent nothing is left.
 pub(crate) fn arguments_of<'js>(
     ctx: &Ctx<'js>,
     state: &State,
     event: EventId,
     list: &Array<'js>,
 ) -> Result<Vec<Argument>> {
-    list.iter::<Value<'js>>().map(|one| argument_of(ctx, state, event, &one?)).collect()
+    let mut args = Vec::with_capacity(list.len());
+    for one in list.iter::<Value<'js>>() {
+        match one.and_then(|one| argument_of(ctx, state, event, &one)) {
+            Ok(argument) => args.push(argument),
+            Err(why) => return ops::refused(ctx, why, || abandon_all(ctx, state, &args)),
+        }
+    }
+    Ok(args)
+}
+
+/// Nobody reads the bodies of these.
+pub(crate) fn abandon_all(ctx: &Ctx<'_>, state: &State, args: &[Argument]) -> Result<()> {
+    args.iter().filter_map(body_in).try_for_each(|body| ops::abandon_body(ctx, state, body))
+}
+
+/// The body of an argument.
+pub(crate) fn body_in(argument: &Argument) -> Option<&BodyRef> {
+    match argument {
+        Argument::Value(_) => None,
+        Argument::Request(request) => Some(&request.body),
+        Argument::Response(response) => Some(&response.body),
+    }
 }
 
 /// The body of the script's that an argument names.
 pub(crate) fn body_of_argument(argument: &Argument) -> Option<ScriptBody> {
-    match argument {
-        Argument::Value(_) => None,
-        Argument::Request(request) => made(&request.body),
-        Argument::Response(response) => made(&response.body),
-    }
+    body_in(argument).and_then(made)
 }
 
 /// The body of the script's that a message names.
@@ -255,7 +270,8 @@ pub(crate) fn request_of<'js>(
     let body = body_of(ctx, state, event, object.get("body")?)?;
     let inline = if let BodyRef::Bytes(bytes) = &body { bytes.len() } else { 0 };
     let head: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    state.charge(ctx, method.len() + url.len() + head + inline)?;
+    let charged = state.charge(ctx, method.len() + url.len() + head + inline);
+    charged.or_else(|why| ops::refused(ctx, why, || ops::abandon_body(ctx, state, &body)))?;
     Ok(Request { method, url, headers, body })
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::heap::Meter;
 use super::host::Host;
-use crate::message::Condemned;
+use crate::message::{Condemned, USED_STEP_US};
 
 /// The interpreter's stack, in bytes. The thread must have several times of that, for the natives on top.
 pub(crate) const STACK_BYTES: usize = 1 << 20;
@@ -34,6 +34,9 @@ pub(crate) const AFTERMATH_US: u64 = 50_000;
 
 /// How long after its answer what an event wanted to have waited for may take, in microseconds.
 pub(crate) const WAIT_UNTIL_US: u64 = 30_000_000;
+
+/// CPU time that is told by itself if no call's end tells it before, in microseconds: rare enough to cost nothing.
+pub(crate) const TOLD_US: u64 = USED_STEP_US;
 
 /// Turns between objects that are run before the thread looks for events again: some milliseconds of the shortest.
 pub(crate) const TURNS_AT_ONCE: usize = 256;

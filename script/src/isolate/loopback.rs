@@ -48,6 +48,11 @@ impl Loopback {
         Some(op)
     }
 
+    /// Whether a body of the script's is on its way to another call in here.
+    pub(crate) fn makes(&self, body: ScriptBody) -> bool {
+        self.bodies.contains(&body)
+    }
+
     /// A body as the other side gets it.
     fn body(&mut self, body: &mut BodyRef) {
         if let BodyRef::Script(made) = *body {
@@ -134,7 +139,11 @@ impl State {
                     loopback.coming.push_back(Event::Completed { op, outcome: Err(error) });
                 }
             }
-            Effect::Done { event, .. } if is_local(event) => drop(self.loopback.borrow_mut().answer(event)),
+            Effect::Done { event, cpu_us } if is_local(event) => {
+                self.loopback.borrow_mut().answer(event);
+                // The edge does not know the call, and is told with another.
+                self.used(None, cpu_us);
+            }
             other => self.release_flow(other),
         }
     }
@@ -154,10 +163,13 @@ impl State {
         let BodyRef::Host(host) = *body else { return None };
         let made = own(host)?;
         *body = BodyRef::Script(made);
+        let ended = self.bodies.borrow_mut().pass_on(host).ok().flatten();
         let mut loopback = self.loopback.borrow_mut();
         if !loopback.bodies.remove(&made) {
+            let ended = ended.map(|end| end.map_or_else(Piece::Failed, |()| Piece::End));
             let lost = || Piece::Failed("The body has ended, and nobody read it.".to_owned());
-            return Some(Effect::Body(made, loopback.take_end(host).unwrap_or_else(lost)));
+            let ended = ended.or_else(|| loopback.take_end(host)).unwrap_or_else(lost);
+            return Some(Effect::Body(made, ended));
         }
         drop(loopback);
         if self.bodies.borrow_mut().lend(made, event) {
@@ -194,10 +206,18 @@ impl State {
         }
     }
 
+    /// A body is on its way to a call in here: it may end before the call gets to see it.
+    fn arrives(&self, body: &BodyRef, event: EventId) {
+        if let BodyRef::Host(host) = body {
+            self.bodies.borrow_mut().arrived(*host, event);
+        }
+    }
+
     fn fetch_here(&self, op: OpId, object: Box<Object>, mut request: Box<Request>) {
         let mut loopback = self.loopback.borrow_mut();
         loopback.body(&mut request.body);
         let event = loopback.call(op);
+        self.arrives(&request.body, event);
         loopback.coming.push_back(Event::Fetch { event, target: Target::Object(object), request });
     }
 
@@ -205,6 +225,7 @@ impl State {
         let mut loopback = self.loopback.borrow_mut();
         args.iter_mut().filter_map(body_in).for_each(|body| loopback.body(body));
         let event = loopback.call(op);
+        args.iter_mut().filter_map(body_in).for_each(|body| self.arrives(body, event));
         loopback.coming.push_back(Event::Rpc { event, object, method, args });
     }
 
@@ -216,6 +237,14 @@ impl State {
         let mut loopback = self.loopback.borrow_mut();
         let Some(op) = loopback.answer(event) else { return };
         loopback.body(&mut response.body);
+        let scope = self.ops.borrow().get(&op).map(|op| op.scope);
+        match (scope, &response.body) {
+            (Some(scope), BodyRef::Host(from)) if response.has_socket() => {
+                self.sockets.borrow_mut().arrived(scope.event, *from);
+            }
+            (Some(scope), body) => self.arrives(body, scope.event),
+            (None, _) => {}
+        }
         loopback.coming.push_back(Event::Completed { op, outcome: Ok(*response) });
     }
 
@@ -228,6 +257,9 @@ impl State {
         let Some(op) = loopback.answer(event) else { return };
         if let Some(body) = body_in(&mut value) {
             loopback.body(body);
+            if let Some(scope) = self.ops.borrow().get(&op).map(|op| op.scope) {
+                self.arrives(body, scope.event);
+            }
         }
         loopback.coming.push_back(Event::Returned { op, outcome: Ok(value) });
     }

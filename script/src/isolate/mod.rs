@@ -33,7 +33,7 @@ use std::rc::Rc;
 use rquickjs::{Context, Ctx, Object, Persistent, Result as JsResult, Runtime, Value};
 
 use self::heap::{Heap, Meter};
-use self::limits::{AFTERMATH_US, Guard, STACK_BYTES, Stopped, TURNS_AT_ONCE};
+use self::limits::{AFTERMATH_US, Guard, STACK_BYTES, Stopped, TOLD_US, TURNS_AT_ONCE};
 use self::loopback::is_local_body;
 use self::state::{Scope, State};
 use crate::message::{
@@ -88,7 +88,9 @@ impl Isolate {
 
     fn start(self, load: Load, web: Web) -> (Option<Self>, Vec<Effect>) {
         self.state.guard.allow(u64::from(load.limits.startup_ms) * 1000);
+        let begun_us = self.state.host.cpu_us();
         let loaded = glue::load(&self.context, &self.runtime, &self.state, load, web);
+        self.state.used(None, self.state.host.cpu_us().saturating_sub(begun_us));
         let mut effects = self.state.take_effects();
         let outcome = match (self.state.guard.stopped(), loaded) {
             (Some(Stopped::Memory), _) => Err(without_place(no_memory())),
@@ -104,6 +106,7 @@ impl Isolate {
                 (Some(self), effects)
             }
             Err(failed) => {
+                effects.push(Effect::Used(self.state.untold_us.take().max(1)));
                 effects.push(Effect::LoadFailed(failed));
                 (None, effects)
             }
@@ -147,19 +150,35 @@ impl Isolate {
     fn has_more(&self) -> bool {
         self.condemned.is_none()
             && (!self.state.loopback.borrow().is_empty()
+                || !self.state.later.borrow().is_empty()
                 || self.state.sockets.borrow().is_ready()
                 || self.state.objects.borrow().is_ready())
     }
 
     /// Collects garbage; for when there is nothing else to do.
     pub fn collect(&mut self) {
-        self.runtime.run_gc();
+        self.counted(|isolate| isolate.runtime.run_gc());
     }
 
     /// Carries out an event, and what it leads to in here. `Load` and `Ping` are not for the isolate.
     pub fn deliver(&mut self, event: Event) {
-        self.carry_out(event);
-        self.go_on_inside();
+        self.counted(|isolate| {
+            isolate.carry_out(event);
+            isolate.go_on_inside();
+        });
+    }
+
+    /// Counts the CPU time of what is not a turn, and tells what long calls have used: they do not end soon.
+    fn counted(&mut self, run: impl FnOnce(&mut Self)) {
+        let begun_us = self.state.host.cpu_us();
+        let turns_us = self.state.turns_us.replace(0);
+        debug_assert_eq!(turns_us, 0, "nothing is counted within what is counted");
+        run(self);
+        let all_us = self.state.host.cpu_us().saturating_sub(begun_us);
+        self.state.used(None, all_us.saturating_sub(self.state.turns_us.take()));
+        if self.state.untold_us.get() >= TOLD_US && self.condemned.is_none() {
+            self.state.tell(Effect::Used(self.state.untold_us.take()));
+        }
     }
 
     fn carry_out(&mut self, event: Event) {
@@ -209,6 +228,11 @@ impl Isolate {
                 self.go_on(Some(scope), move |ctx, state| sockets::hear(ctx, state, number));
                 continue;
             }
+            let later = self.state.later.borrow_mut().pop_front();
+            if let Some((scope, run)) = later {
+                self.go_on(Some(scope), move |ctx, _| run.restore(ctx)?.call(()));
+                continue;
+            }
             let next = self.state.objects.borrow_mut().next();
             let Some((instance, section, event, run)) = next else { return };
             self.turn(Scope { event, place: Some((instance, section)) }, run);
@@ -217,6 +241,10 @@ impl Isolate {
 
     /// Runs the timers that are due, and what was left for later.
     pub fn run_due(&mut self) {
+        self.counted(Self::run_all_due);
+    }
+
+    fn run_all_due(&mut self) {
         let now_us = self.state.host.monotonic_us();
         let before = self.state.timers.borrow().next_id();
         while self.condemned.is_none() {
@@ -271,7 +299,7 @@ impl Isolate {
         // Its call may have ended meanwhile.
         let Some(op) = completed else { return self.refuse_body(outcome.as_ref().ok()) };
         self.go_on(Some(op.scope), move |ctx, state| match outcome {
-            Ok(response) => op.settle.resolve(ctx, convert::response(ctx, state, op.scope.event, response)?),
+            Ok(response) => op.settle.come_to(ctx, convert::response(ctx, state, op.scope.event, response)),
             Err(error) => op.settle.reject(ctx, &error),
         });
     }
@@ -285,7 +313,7 @@ impl Isolate {
             return;
         };
         self.go_on(Some(op.scope), move |ctx, state| match outcome {
-            Ok(value) => op.settle.resolve(ctx, convert::argument(ctx, state, op.scope.event, value)?),
+            Ok(value) => op.settle.come_to(ctx, convert::argument(ctx, state, op.scope.event, value)),
             Err(error) => op.settle.reject(ctx, &error),
         });
     }
@@ -355,7 +383,10 @@ impl Isolate {
     }
 
     fn unread(&mut self, body: ScriptBody) {
-        self.state.sockets.borrow_mut().unread(body);
+        let hears = self.state.sockets.borrow_mut().unread(body);
+        if let Some(event) = hears {
+            self.state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
+        }
         let unread = self.state.bodies.borrow_mut().unread(body);
         let Some((event, lent, writers)) = unread else { return };
         self.state.push_from(self.state.instance_of(event), Effect::Body(body, Piece::End));
@@ -377,6 +408,7 @@ impl Isolate {
     ) {
         let Some(scope) = scope else { return };
         match scope.place {
+            None if self.state.calls.borrow_mut().get(scope.event).is_none() => {}
             None => self.turn(scope, run),
             Some((instance, section)) => {
                 self.state.objects.borrow_mut().enqueue(instance, section, scope.event, Box::new(run));
@@ -408,6 +440,8 @@ impl Isolate {
         });
         let cpu_us = state.host.cpu_us().saturating_sub(begun_us);
         state.calls.borrow_mut().change(event, |call| call.cpu_us += cpu_us);
+        state.turns_us.set(state.turns_us.get() + cpu_us);
+        state.used(Some(event), cpu_us);
         self.judge(scope);
         self.reset_doomed();
         self.commit_written();
@@ -449,7 +483,12 @@ impl Isolate {
 
     fn condemn(&mut self, why: Condemned) {
         self.condemned = Some(why);
-        self.state.push(Effect::Condemned(why));
+        let untold_us = self.state.untold_us.take() + self.state.calls.borrow_mut().take_untold();
+        if untold_us > 0 {
+            self.state.tell(Effect::Used(untold_us));
+        }
+        // No gate holds it back: what waits there is lost as well.
+        self.state.tell(Effect::Condemned(why));
     }
 
     /// Ends a call whatever it waits for.
@@ -463,7 +502,9 @@ impl Isolate {
     /// Forgets a call, and tells of its end.
     fn done(&self, event: EventId, call: &running::Call) {
         self.state.forget(event);
-        self.state.push_from(call.instance, Effect::Done { event, cpu_us: call.cpu_us });
+        let life = call.instance.and_then(|instance| self.state.objects.borrow().life_of(instance));
+        let cpu_us = call.untold_us + self.state.take_untold(life);
+        self.state.push_from(call.instance, Effect::Done { event, cpu_us });
         self.context.with(|ctx| {
             if ops::call_glue(&ctx, &self.state, "done", (convert::number(event.0),)).is_err() {
                 ctx.catch();

@@ -3,17 +3,18 @@
 
 use std::rc::Rc;
 
-use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
+use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use super::bodies::Read;
 use super::convert::{self, bare, bytes, id, number, text};
 use super::limits::TIMERS;
 use super::objects;
-use super::ops::{add_op, admit, make_body, named, sent_out};
+use super::ops::{abandon, abandon_body, add_op, admit, make_body, named, refused, sent_out};
 use super::sockets;
 use super::state::{Scope, Settle, State, Timer};
 use crate::message::{
-    Destination, Effect, EventId, Headers, HostBody, Level, OpId, Piece, RPC_BYTES, ScriptBody,
+    Destination, Effect, EventId, Headers, HostBody, Level, MESSAGE_BYTES, OpId, Piece, RPC_BYTES,
+    SOCKET_UNSENT_BYTES, ScriptBody,
 };
 use crate::raw;
 
@@ -84,7 +85,7 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
         },
         "bodyNew" => |state: Rc<State>| move |ctx: Ctx<'js>| -> Result<f64> {
             let event = state.event(&ctx)?;
-            Ok(number(make_body(&state, event).0))
+            Ok(number(make_body(&ctx, &state, event, false)?.0))
         },
         "bodyWrite" => |state: Rc<State>| move |ctx: Ctx<'js>, body: f64, view: Object<'js>| {
             write(&ctx, &state, ScriptBody(id(body)), &view)
@@ -94,9 +95,16 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
             sent_out(&ctx, &state, sent)
         },
         "wsNew" => |state: Rc<State>| move |ctx: Ctx<'js>| sockets::make(&ctx, &state),
-        "wsOpen" => |state: Rc<State>| move |ctx: Ctx<'js>, socket: f64, listener: Object<'js>| {
-            sockets::open(&ctx, &state, id(socket), &listener)
+        "wsPair" => |state: Rc<State>| move |ctx: Ctx<'js>| sockets::count_pair(&ctx, &state),
+        "wsPlace" => |state: Rc<State>| move |ctx: Ctx<'js>| sockets::accepted_in(&ctx, &state),
+        "wsWake" => |state: Rc<State>| move |ctx: Ctx<'js>, place: Array<'js>, run: Option<Function<'js>>| {
+            sockets::wake(&ctx, &state, &place, run)
         },
+        "wsOpen" => |state: Rc<State>| move |ctx: Ctx<'js>, socket: f64, listener: Object<'js>, place: Array<'js>| {
+            sockets::open(&ctx, &state, id(socket), &listener, &place)
+        },
+        "wsUnsent" => |state: Rc<State>| move |socket: f64| sockets::unsent(&state, id(socket)),
+        "abandon" => |state: Rc<State>| move |ctx: Ctx<'js>, given: Object<'js>| abandon(&ctx, &state, &given),
         "wsSend" => |state: Rc<State>| move |ctx: Ctx<'js>, socket: f64, data: Value<'js>| {
             sockets::send(&ctx, &state, id(socket), &data)
         },
@@ -109,6 +117,8 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
             sent_out(&ctx, &state, sent)
         },
     }
+    host.set("wsMessageBytes", MESSAGE_BYTES)?;
+    host.set("wsUnsentBytes", SOCKET_UNSENT_BYTES)?;
     host.set("objects", objects::for_web(ctx, state)?)?;
     Ok(host)
 }
@@ -155,7 +165,17 @@ fn settled<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'js
                 ctx.catch();
             }
         }
-        Err(_) => failed(ctx, state, event, &ctx.catch()),
+        Err(_) => not_told(ctx, state, event, value),
+    }
+}
+
+/// What a handler has come to cannot be told: it has failed, and nobody reads what it gave.
+fn not_told<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'js>) {
+    failed(ctx, state, event, &ctx.catch());
+    if let Some(given) = value.as_object()
+        && abandon(ctx, state, given).is_err()
+    {
+        ctx.catch();
     }
 }
 
@@ -183,6 +203,11 @@ fn returned<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'j
             let thrown = Exception::throw_range(ctx, &text);
             debug_assert!(thrown.is_exception());
             failed(ctx, state, event, &ctx.catch());
+            if let Some(body) = convert::body_in(&value)
+                && abandon_body(ctx, state, body).is_err()
+            {
+                ctx.catch();
+            }
         }
         Ok(value) => {
             let body = convert::body_of_argument(&value);
@@ -192,7 +217,7 @@ fn returned<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'j
                 ctx.catch();
             }
         }
-        Err(_) => failed(ctx, state, event, &ctx.catch()),
+        Err(_) => not_told(ctx, state, event, value),
     }
 }
 
@@ -222,7 +247,12 @@ fn timer<'js>(ctx: &Ctx<'js>, state: &State, ms: f64, call: Function<'js>) -> Re
     Ok(number(state.timers.borrow_mut().set(due_us, timer)))
 }
 
+/// Sends a request; its number, and a promise of what it comes to. Nobody reads the body of one that is refused.
 fn fetch<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>) -> Result<Object<'js>> {
+    fetch_to(ctx, state, object).or_else(|why| refused(ctx, why, || abandon(ctx, state, object)))
+}
+
+fn fetch_to<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>) -> Result<Object<'js>> {
     let scope = state.scope(ctx)?;
     let wanted = object.get::<_, Value<'js>>("destination")?;
     if let Some(stub) = wanted.as_object() {
@@ -260,7 +290,8 @@ fn send<'js>(
     if let Destination::Port { upgrade, .. } = &mut destination {
         *upgrade = asks_for_socket(&request.headers);
     }
-    let (promise, op) = add_op(ctx, state, scope, request.weight())?;
+    let added = add_op(ctx, state, scope, request.weight());
+    let (promise, op) = added.or_else(|why| refused(ctx, why, || abandon_body(ctx, state, &request.body)))?;
     let body = convert::made(&request.body);
     state.push(Effect::Fetch { op, event, destination, request, follow });
     named(ctx, state, body)?;

@@ -16,7 +16,10 @@ pub(crate) struct Call {
     pub(crate) waits: u32,
     /// Bodies that it makes.
     pub(crate) bodies: u32,
+    /// What it has used of its CPU time.
     pub(crate) cpu_us: u64,
+    /// CPU time that it used and that was not told yet.
+    pub(crate) untold_us: u64,
     /// Whether it has a moment at which it ends whatever it waits for.
     pub(crate) ends: bool,
     pub(crate) log_lines: u16,
@@ -25,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) worker: bool,
     /// Whether nobody waits for its answer any more: only promises that it wants to have waited for keep it.
     pub(crate) gone: bool,
+    /// WebSocketPairs that it has made.
+    pub(crate) pairs: u32,
     /// The object that it is of, once it has reached it.
     pub(crate) instance: Option<Instance>,
     /// Whether it stands for an object's life: it lasts as long as that.
@@ -66,7 +71,7 @@ impl Calls {
     /// What one event of an object may use, it may use from now on.
     pub(crate) fn refresh(&mut self, life: EventId) {
         if let Some(call) = self.calls.get_mut(&life) {
-            (call.cpu_us, call.subrequests, call.log_lines) = (0, 0, 0);
+            (call.cpu_us, call.subrequests, call.log_lines, call.pairs) = (0, 0, 0, 0);
         }
     }
 
@@ -89,6 +94,11 @@ impl Calls {
             change(call);
             self.changed.push(event);
         }
+    }
+
+    /// Takes the CPU time that was not told, of all.
+    pub(crate) fn take_untold(&mut self) -> u64 {
+        self.calls.values_mut().map(|call| std::mem::take(&mut call.untold_us)).sum()
     }
 
     /// Ends a call whatever it still waits for.

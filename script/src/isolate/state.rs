@@ -2,21 +2,21 @@
 //! Shared with the natives; nothing here is borrowed while JavaScript runs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use rquickjs::object::Property;
 use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
-use super::bodies::Bodies;
+use super::bodies::{Bodies, Forgotten};
 use super::host::Host;
-use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, WAIT_UNTIL_US, cut};
+use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, TOLD_US, WAIT_UNTIL_US, cut};
 use super::loopback::{Loopback, is_local_body};
 use super::objects::{Deadline, Instance, Objects, Section};
 use super::running::Calls;
 use super::sockets::Sockets;
 use super::timers::Timers;
-use crate::message::{Effect, EventId, Level, Limits, ObjectClass, OpId, ScriptError};
+use crate::message::{Effect, EventId, Level, Limits, ObjectClass, OpId, Piece, ScriptError};
 
 /// What something that runs belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,15 @@ impl Settle {
 
     pub(crate) fn resolve<'js>(self, ctx: &Ctx<'js>, value: impl rquickjs::IntoJs<'js>) -> Result<()> {
         self.resolve.restore(ctx)?.call((value,))
+    }
+
+    /// Settles with a value, or with what was thrown when it was made.
+    pub(crate) fn come_to<'js>(self, ctx: &Ctx<'js>, made: Result<impl rquickjs::IntoJs<'js>>) -> Result<()> {
+        match made {
+            Ok(value) => self.resolve(ctx, value),
+            Err(why) if why.is_exception() => self.reject.restore(ctx)?.call((ctx.catch(),)),
+            Err(why) => Err(why),
+        }
     }
 
     /// Rejects with an error of this text.
@@ -130,6 +139,8 @@ pub(crate) struct State {
     pub(crate) ends: RefCell<Timers<EventId>>,
     pub(crate) bodies: RefCell<Bodies>,
     pub(crate) sockets: RefCell<Sockets>,
+    /// What is to run elsewhere than where it was asked for.
+    pub(crate) later: RefCell<VecDeque<(Scope, Persistent<Function<'static>>)>>,
     pub(crate) rejections: RefCell<Rejections>,
     /// The functions of the glue.
     pub(crate) glue: RefCell<Option<Persistent<Object<'static>>>>,
@@ -138,6 +149,10 @@ pub(crate) struct State {
     outgoing: Cell<usize>,
     /// Lines that were written outside calls.
     lines_outside: Cell<u16>,
+    /// CPU time that was not told and is no call's that goes on.
+    pub(crate) untold_us: Cell<u64>,
+    /// CPU time of turns since it was last asked for.
+    pub(crate) turns_us: Cell<u64>,
 }
 
 impl State {
@@ -159,11 +174,14 @@ impl State {
             ends: RefCell::default(),
             bodies: RefCell::default(),
             sockets: RefCell::default(),
+            later: RefCell::default(),
             rejections: RefCell::default(),
             glue: RefCell::new(None),
             effects: RefCell::default(),
             outgoing: Cell::new(0),
             lines_outside: Cell::new(0),
+            untold_us: Cell::new(0),
+            turns_us: Cell::new(0),
         })
     }
 
@@ -183,6 +201,37 @@ impl State {
             Some(_) => Ok(scope),
             None => Err(Exception::throw_message(ctx, "The event has ended.")),
         }
+    }
+
+    /// CPU time was used, in a call or outside all. What goes on for long is told before its end.
+    pub(crate) fn used(&self, event: Option<EventId>, cpu_us: u64) {
+        let mut calls = self.calls.borrow_mut();
+        let mut rest = cpu_us;
+        if let Some(call) = event.and_then(|event| calls.get(event)) {
+            call.untold_us += std::mem::take(&mut rest);
+            if call.untold_us >= TOLD_US {
+                rest = std::mem::take(&mut call.untold_us);
+            }
+        }
+        self.untold_us.set(self.untold_us.get() + rest);
+    }
+
+    /// Takes the CPU time that was not told: of no call's, and of this life.
+    pub(crate) fn take_untold(&self, life: Option<EventId>) -> u64 {
+        let mut calls = self.calls.borrow_mut();
+        let of_life =
+            life.and_then(|life| calls.get(life)).map_or(0, |call| std::mem::take(&mut call.untold_us));
+        self.untold_us.take() + of_life
+    }
+
+    /// What runs from here on is an event of its own: what one may use, it may use. To be called before it has used any.
+    pub(crate) fn refresh(&self, scope: Scope) {
+        let mut calls = self.calls.borrow_mut();
+        match scope.place {
+            Some(_) => calls.refresh(scope.event),
+            None => calls.change(scope.event, |call| (call.cpu_us, call.pairs) = (0, 0)),
+        }
+        self.guard.allow(u64::from(self.limits.cpu_ms) * 1000);
     }
 
     /// Lets something leave, from what runs now. All that a script says goes this way; from an object, through its output gate.
@@ -213,7 +262,7 @@ impl State {
 
     /// Whether so many further bytes may wait on their way to the edge, with those that already do.
     pub(crate) fn room(&self, ctx: &Ctx<'_>, bytes: usize) -> Result<()> {
-        let total = self.outgoing.get() + self.bodies.borrow().pending_bytes() + bytes;
+        let total = self.outgoing.get() + self.bodies.borrow().unsent_bytes() + bytes;
         if total > OUTGOING_BYTES {
             let text = format!("More than {} MiB of this script are on their way out.", OUTGOING_BYTES >> 20);
             return Err(Exception::throw_range(ctx, &text));
@@ -284,13 +333,19 @@ impl State {
         let ops: Vec<OpId> = self.ops.borrow().iter().filter_map(ended).collect();
         ops.into_iter().for_each(|op| drop(self.take_op(op)));
         self.timers.borrow_mut().retain(|timer| timer.scope.event != event);
+        let later = self.later.take();
+        *self.later.borrow_mut() = later.into_iter().filter(|(scope, _)| scope.event != event).collect();
         self.ends.borrow_mut().retain(|other| *other != event);
-        let (unread, others) = self.bodies.borrow_mut().forget(event);
+        let Forgotten { given: unread, others, cut } = self.bodies.borrow_mut().forget(event);
         for other in others {
             self.calls.borrow_mut().change(other, |call| call.bodies = call.bodies.saturating_sub(1));
         }
         for body in unread.into_iter().filter(|body| is_local_body(*body)) {
             self.release(Effect::Cancelled(body));
+        }
+        // Of others the edge knows that they end with their call.
+        for body in cut.into_iter().filter(|body| self.loopback.borrow().makes(*body)) {
+            self.release(Effect::Body(body, Piece::Failed("The event of the body has ended.".to_owned())));
         }
         let gone = self.sockets.borrow_mut().forget(event);
         for other in gone.others {
@@ -306,6 +361,7 @@ impl State {
         self.timers.take();
         self.bodies.take();
         self.sockets.take();
+        self.later.take();
         self.rejections.take();
         self.glue.take();
     }

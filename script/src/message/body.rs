@@ -12,6 +12,9 @@ pub const INLINE_BODY_BYTES: usize = 64 << 10;
 /// trips of a fast reader, and is what an unread body costs.
 pub const BODY_WINDOW: u32 = 256 << 10;
 
+/// Bodies that one call, or one object's life, may have open at once. Each costs its window in the edge.
+pub const MAX_BODIES: u32 = 1024;
+
 /// A message's body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BodyRef {

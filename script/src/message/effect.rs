@@ -23,9 +23,11 @@ pub enum Effect {
     Done {
         /// The call.
         event: EventId,
-        /// The CPU time that it used, in microseconds.
+        /// The CPU time that it used and that was not told before, in microseconds; with that of its object, and of what is no call's.
         cpu_us: u64,
     },
+    /// CPU time that was used and that the end of no call has told, in microseconds. No time is told twice.
+    Used(u64),
     /// A handler wants a request made.
     Fetch {
         /// Its name from here on.
@@ -99,6 +101,9 @@ pub enum Effect {
     /// The script opens a WebSocket that the edge has; what it sends there flows as this body.
     Socket(HostBody, ScriptBody),
 }
+
+/// CPU time that a script tells of by itself, in microseconds: at least this, but for the rest when it ends.
+pub const USED_STEP_US: u64 = 100_000;
 
 /// What the entry module exports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,8 +15,10 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use body::{BODY_WINDOW, BodyRef, INLINE_BODY_BYTES, Piece};
-pub use effect::{Condemned, Destination, Effect, ErrorFlags, Level, LoadFailed, Loaded, ScriptError};
+pub use body::{BODY_WINDOW, BodyRef, INLINE_BODY_BYTES, MAX_BODIES, Piece};
+pub use effect::{
+    Condemned, Destination, Effect, ErrorFlags, Level, LoadFailed, Loaded, ScriptError, USED_STEP_US,
+};
 pub use event::{
     Event, Limits, Load, MAX_OPS, MAX_OPS_WEIGHT, Module, Outcome, Request, Resolution, Response, Target,
     Variable,
@@ -28,7 +30,8 @@ pub use object::{
     RPC_BYTES, STATE_BYTES, STATE_PIECE_BYTES,
 };
 pub use socket::{
-    MESSAGE_BYTES, NO_CODE, NoMessage, REASON_BYTES, SOCKET_WINDOW, SocketMessage, SocketMessages,
+    MAX_SOCKETS, MESSAGE_BYTES, NO_CODE, NoMessage, REASON_BYTES, SOCKET_UNSENT_BYTES, SOCKET_WINDOW,
+    SOCKETS_UNSENT_BYTES, SocketMessage, SocketMessages,
 };
 
 /// Header fields in their order. Each character of a value is one byte, as in JavaScript's byte strings.

@@ -11,6 +11,16 @@ pub const MESSAGE_BYTES: usize = 1 << 20;
 /// Bytes of a WebSocket that may be under way in one direction. Less than of other bodies, since a WebSocket stays for long.
 pub const SOCKET_WINDOW: u32 = 32 << 10;
 
+/// WebSockets that one script may have at once. What may be under way of each is apart from that of other bodies, as they stay for
+/// long; so this bounds both: 128 MiB of windows.
+pub const MAX_SOCKETS: usize = 4096;
+
+/// Bytes of one WebSocket that may wait in a script for the other side to take what is under way: a few of the longest messages.
+pub const SOCKET_UNSENT_BYTES: usize = 4 << 20;
+
+/// Bytes that may wait so of all WebSockets of a script together.
+pub const SOCKETS_UNSENT_BYTES: usize = 32 << 20;
+
 /// Longest reason of a close, in bytes, as RFC 6455 has it.
 pub const REASON_BYTES: usize = 123;
 

@@ -221,6 +221,7 @@ fn effect() -> impl Strategy<Value = Effect> {
         prop_oneof![Just(Condemned::Memory), Just(Condemned::Cpu)].prop_map(Effect::Condemned),
         id().prop_map(Effect::Pong),
         Just(Effect::Beat),
+        any::<u64>().prop_map(Effect::Used),
         (id(), id(), object(), request()).prop_map(|(op, event, object, request)| Effect::Fetch {
             op: OpId(op),
             event: EventId(event),

@@ -1,9 +1,10 @@
 //! URLs as lists of their parts. Stateless: each change parses the URL again.
 
 use rquickjs::function::Opt;
-use rquickjs::{Ctx, Function, Object, Result};
+use rquickjs::{Array, Ctx, Function, Object, Result};
 use url::{Url, form_urlencoded, quirks};
 
+use super::natives::whole;
 use super::text::Usv;
 
 pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
@@ -18,7 +19,7 @@ pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
         Function::new(ctx.clone(), |href: String, part: String, value: Usv| set(&href, &part, &value.0))?,
     )?;
     table.set("formParse", Function::new(ctx.clone(), |text: Usv| form_parse(text.0.as_bytes()))?)?;
-    table.set("formWrite", Function::new(ctx.clone(), |list: Vec<Usv>| form_write(&list))?)?;
+    table.set("formWrite", Function::new(ctx.clone(), form_write)?)?;
     table.set("percentName", Function::new(ctx.clone(), |name: Usv| percent_name(&name.0))?)?;
     Ok(())
 }
@@ -82,12 +83,15 @@ fn form_parse(bytes: &[u8]) -> Vec<String> {
     form_urlencoded::parse(bytes).flat_map(|(name, value)| [name.into_owned(), value.into_owned()]).collect()
 }
 
-fn form_write(list: &[Usv]) -> String {
-    let mut out = form_urlencoded::Serializer::new(String::new());
-    for pair in list.chunks_exact(2) {
-        out.append_pair(&pair[0].0, &pair[1].0);
+/// Names and values are written as they are taken, so that one that is there many times takes up its bytes once.
+fn form_write<'js>(ctx: Ctx<'js>, list: Array<'js>) -> Result<String> {
+    let mut out = String::new();
+    for pair in 0..list.len() / 2 {
+        let (name, value): (Usv, Usv) = (list.get(2 * pair)?, list.get(2 * pair + 1)?);
+        whole(&ctx, out.len() + name.0.len() + value.0.len())?;
+        out = form_urlencoded::Serializer::for_suffix(out, 0).append_pair(&name.0, &value.0).finish();
     }
-    out.finish()
+    Ok(out)
 }
 
 /// A name as it stands in the head of a part of `multipart/form-data`.

@@ -21,7 +21,8 @@ use super::super::sockets::{Connection, frames};
 use super::super::{Body, Outgoing, PortAnswer, ScriptBody, head};
 use super::{Actor, Asked, Code, Making};
 
-/// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to end.
+/// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to end. Not those of
+/// WebSockets, whose number is bounded: they stay for long, and what waits behind them would wait as long.
 const MADE_BYTES: u64 = 64 << 20;
 
 /// The code that WebSockets are closed with when their script's version is not run any more.
@@ -74,6 +75,7 @@ impl Actor {
             }
             Effect::Responded(event, response) => self.responded(event, *response),
             Effect::Failed(event, error) => self.failed(event, error),
+            Effect::Used(us) => self.version.counts.cpu(Duration::from_micros(us)),
             Effect::Done { event, cpu_us } => self.done(event, Duration::from_micros(cpu_us)),
             Effect::Fetch { op, event, destination, request, .. } => {
                 self.fetch(op, event, *request, |request| Outgoing { destination, request });
@@ -107,8 +109,12 @@ impl Actor {
         // Bounded by credit.
         let (pieces, received) = mpsc::unbounded_channel();
         self.making.insert(id, Making { event, pieces, window, open: false, socket });
-        self.waiting.push_back(id);
-        self.open();
+        if socket {
+            self.give_credit(id, window);
+        } else {
+            self.waiting.push_back(id);
+            self.open();
+        }
         ScriptBody::made(Made::new(id, received, Arc::clone(&self.link.words), window))
     }
 
@@ -162,9 +168,13 @@ impl Actor {
             making.open = true;
             let window = making.window;
             self.open_bytes += u64::from(window);
-            if self.ledger.credit(id, window) {
-                self.tell(&Event::Credit(id, window));
-            }
+            self.give_credit(id, window);
+        }
+    }
+
+    fn give_credit(&mut self, id: MadeId, bytes: u32) {
+        if self.ledger.credit(id, bytes) {
+            self.tell(&Event::Credit(id, bytes));
         }
     }
 

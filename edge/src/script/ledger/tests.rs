@@ -126,6 +126,9 @@ fn each_lie_is_found() {
         (vec![Effect::Credit(HostBody(1), 0)], Lie::Empty),
         (vec![Effect::Pong(1)], Lie::Pong),
         (vec![Effect::Beat, Effect::Beat, Effect::Beat], Lie::Beat),
+        (vec![Effect::Used(0)], Lie::Used),
+        (vec![Effect::Used(100_000), Effect::Used(60_000_000)], Lie::Used),
+        (std::iter::repeat_n(Effect::Used(1), 20).collect(), Lie::Used),
         (vec![Effect::Loaded(Loaded { handlers: Vec::new(), classes: Vec::new() })], Lie::Load),
         (vec![Effect::Condemned(Condemned::Cpu), Effect::Condemned(Condemned::Cpu)], Lie::Load),
     ];
@@ -480,4 +483,25 @@ fn each_lie_about_containers_is_found() {
     for lie in [start(), port(1, 1)] {
         assert_eq!(judged(&mut with_object(), &[lie]), Err(Lie::Container));
     }
+}
+
+#[test]
+fn websockets_that_are_written_to_have_a_bound_and_their_ends_count() {
+    let (mut ledger, _) = ledger();
+    let most = u64::try_from(super::SOCKETS).unwrap();
+    let mut open = |ledger: &mut Ledger, n: u64| {
+        ledger.call(EventId(1000 + n), Answers::Response);
+        judged(ledger, &[socket(EventId(1000 + n), BodyRef::Script(ScriptBody(n)))])
+    };
+    for n in 1..=most {
+        open(&mut ledger, n).unwrap();
+    }
+    judged(
+        &mut ledger,
+        &[Effect::Body(ScriptBody(1), Piece::End), Effect::Done { event: EventId(1002), cpu_us: 0 }],
+    )
+    .unwrap();
+    open(&mut ledger, most + 1).unwrap();
+    open(&mut ledger, most + 2).unwrap();
+    assert_eq!(open(&mut ledger, most + 3), Err(Lie::Socket));
 }

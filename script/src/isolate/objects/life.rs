@@ -208,7 +208,7 @@ impl Isolate {
             if state.calls.borrow_mut().get(id).is_none() {
                 return Ok(());
             }
-            state.calls.borrow_mut().refresh(life);
+            state.refresh(Scope { event: life, place: Some((instance, Section::ROOT)) });
             let (number, event_number) = (convert::number(instance.0), convert::number(id.0));
             match event {
                 Event::Fetch { request, .. } => {
@@ -379,7 +379,8 @@ impl Isolate {
 
     /// Ends the call that stands for an object's life. `held` has not left, and has not to be taken back.
     fn end_life(&mut self, life: EventId, held: &[Effect]) {
-        self.state.calls.borrow_mut().end(life);
+        let ended = self.state.calls.borrow_mut().end(life);
+        self.state.used(None, ended.map_or(0, |call| call.untold_us));
         let op = |effect: &Effect| match effect {
             Effect::Fetch { op, .. } | Effect::Rpc { op, .. } => Some(*op),
             _ => None,
@@ -538,9 +539,10 @@ impl State {
         self.deadlines.borrow_mut().set(self.host.monotonic_us() + SECTION_US, deadline);
     }
 
-    /// Counts what objects keep as memory of the isolate.
+    /// Counts what objects keep, and what waits of WebSockets, as memory of the isolate.
     pub(in crate::isolate) fn weigh(&self) {
-        self.guard.hold(self.objects.borrow().kept_bytes() + self.sockets.borrow().held_bytes());
+        let sockets = self.sockets.borrow().held_bytes() + self.bodies.borrow().socket_bytes();
+        self.guard.hold(self.objects.borrow().kept_bytes() + sockets);
     }
 
     /// What a call waits for.

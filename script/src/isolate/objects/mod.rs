@@ -224,6 +224,11 @@ impl Objects {
         instance
     }
 
+    /// The call that stands for the life of one.
+    pub(crate) fn life_of(&self, instance: Instance) -> Option<EventId> {
+        self.live.get(&instance).map(|live| live.life)
+    }
+
     fn here(&self, object: ObjectId) -> Option<Instance> {
         match self.entries.get(&object) {
             Some(Entry::Here(instance)) => Some(*instance),

@@ -8,7 +8,7 @@ use rusqlite::types::Value as Sql;
 use super::kept::{Kept, NotKept, Range};
 use super::{Instance, Live, Pending, Run, Section, Work, ids};
 use crate::isolate::convert::{self, bare, bytes, id, number, text};
-use crate::isolate::ops::{add_op, admit, call_glue, name_bodies};
+use crate::isolate::ops::{add_op, admit, call_glue, name_bodies, refused};
 use crate::isolate::state::{Scope, Settle, State};
 use crate::message::{Effect, Object as ObjectRef, ObjectClass, ObjectId, RPC_BYTES};
 use crate::raw;
@@ -396,11 +396,13 @@ fn call<'js>(
     admit(ctx, state, scope.event)?;
     let args = convert::arguments_of(ctx, state, scope.event, given)?;
     let weight = method.len() + args.iter().map(crate::message::Argument::weight).sum::<usize>();
-    if weight > RPC_BYTES {
+    let added = if weight > RPC_BYTES {
         let text = format!("The arguments of a call of an object have more than {} KiB.", RPC_BYTES >> 10);
-        return Err(Exception::throw_range(ctx, &text));
-    }
-    let (promise, op) = add_op(ctx, state, scope, weight)?;
+        Err(Exception::throw_range(ctx, &text))
+    } else {
+        add_op(ctx, state, scope, weight)
+    };
+    let (promise, op) = added.or_else(|why| refused(ctx, why, || convert::abandon_all(ctx, state, &args)))?;
     let bodies = args.iter().filter_map(convert::body_of_argument).collect::<Vec<_>>();
     state.push(Effect::Rpc { op, event: scope.event, object: Box::new(object), method, args });
     name_bodies(ctx, state, &bodies)?;

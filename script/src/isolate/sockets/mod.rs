@@ -18,10 +18,16 @@ use rquickjs::{Function, Persistent};
 use super::loopback::is_local_body;
 use super::state::Scope;
 use crate::message::{
-    Effect, EventId, HostBody, NoMessage, Piece, SOCKET_WINDOW, ScriptBody, SocketMessage, SocketMessages,
+    Effect, EventId, HostBody, MAX_SOCKETS, NoMessage, Piece, SOCKET_WINDOW, ScriptBody, SocketMessage,
+    SocketMessages,
 };
 
-pub(crate) use self::natives::{close, hear, make, open, pass, send};
+pub(crate) use self::natives::{
+    abandon, accepted_in, arrive, close, count_pair, hear, make, open, pass, send, unsent, wake,
+};
+
+/// What a message that waits to be heard takes up besides its bytes, in bytes.
+const HEARD_BYTES: usize = size_of::<(Heard, usize)>();
 
 /// What a WebSocket breaks off with.
 const LOST: &str = "Network connection lost.";
@@ -45,6 +51,18 @@ pub(crate) enum Heard {
     Over,
 }
 
+impl Heard {
+    /// What it takes up, in bytes.
+    fn bytes(&self) -> usize {
+        HEARD_BYTES
+            + match self {
+                Self::Message(message) => message.bytes(),
+                Self::Lost(why) => why.len(),
+                Self::Over => 0,
+            }
+    }
+}
+
 /// A WebSocket.
 struct Socket {
     /// The call that it belongs to.
@@ -61,7 +79,10 @@ struct Socket {
     messages: SocketMessages,
     /// Bytes of a message of which not all are here. There is room for as many more already.
     begun: usize,
+    /// What is to be heard, each with the bytes that there is to be room for again after that.
     inbox: VecDeque<(Heard, usize)>,
+    /// What that takes up, in bytes.
+    waiting: usize,
     /// Bytes for which the other side is to be given room.
     owed: u32,
     /// Whether nothing that comes counts any more.
@@ -129,6 +150,7 @@ impl Socket {
             messages: SocketMessages::default(),
             begun: 0,
             inbox: VecDeque::new(),
+            waiting: 0,
             owed: 0,
             closed: false,
         }
@@ -140,7 +162,12 @@ impl Socket {
     }
 
     fn held(&self) -> usize {
-        self.begun + self.inbox.iter().map(|(_, bytes)| bytes).sum::<usize>()
+        self.begun + self.waiting
+    }
+
+    fn put(&mut self, heard: Heard, owed: usize) {
+        self.waiting += heard.bytes();
+        self.inbox.push_back((heard, owed));
     }
 
     fn take_in(&mut self, piece: &Piece) -> Result<(), NoMessage> {
@@ -153,7 +180,7 @@ impl Socket {
                     self.closed |= matches!(message, SocketMessage::Close(..));
                     // For the part that was here before there is room already.
                     let owed = bytes - std::mem::take(&mut had).min(bytes);
-                    self.inbox.push_back((Heard::Message(message), owed));
+                    self.put(Heard::Message(message), owed);
                 }
                 self.begun = self.messages.begun_bytes();
                 self.owed += u32::try_from(self.begun.saturating_sub(had)).unwrap_or(u32::MAX);
@@ -166,9 +193,9 @@ impl Socket {
 
     fn ends(&mut self, why: &str) {
         if !std::mem::replace(&mut self.closed, true) {
-            self.inbox.push_back((Heard::Lost(why.to_owned()), 0));
+            self.put(Heard::Lost(why.to_owned()), 0);
         }
-        self.inbox.push_back((Heard::Over, 0));
+        self.put(Heard::Over, 0);
     }
 
     /// Room for what was heard, in steps that are worth a message.
@@ -192,11 +219,19 @@ impl Sockets {
         number
     }
 
-    /// One of the edge's that came to this call.
+    /// One of the edge's that came to this call; one of this isolate's may be known since it was on its way.
     pub(crate) fn arrived(&mut self, event: EventId, from: HostBody) -> u64 {
+        if let Some(known) = self.by_from.get(&from) {
+            return *known;
+        }
         let number = self.insert(Socket { from: Some(from), ..Socket::new(event) });
         self.by_from.insert(from, number);
         number
+    }
+
+    /// Whether there may be one more.
+    fn is_full(&self) -> bool {
+        self.sockets.len() >= MAX_SOCKETS
     }
 
     /// Gives one away, in a message of this call. `None`: it is not here any more, or was opened.
@@ -253,7 +288,9 @@ impl Sockets {
     ) -> Came {
         let number = self.by_to.get(&to).copied();
         let socket = number.and_then(|number| self.sockets.get_mut(&number));
-        let Some((number, socket)) = number.zip(socket.filter(|socket| socket.from.is_none())) else {
+        let Some((number, socket)) =
+            number.zip(socket.filter(|socket| socket.from.is_none() && !socket.closed))
+        else {
             return Came { effect: Some(Effect::Cancelled(from)), scope: None };
         };
         socket.from = Some(from);
@@ -288,22 +325,30 @@ impl Sockets {
         Some(Came { effect, scope })
     }
 
-    /// Nobody takes what goes there. If nothing comes from there that would tell, it has broken off.
-    pub(crate) fn unread(&mut self, to: ScriptBody) {
+    /// Nobody takes what goes there. If nothing comes from there that would tell, it has broken off; the call that lasts until that is
+    /// heard, if none waits for it yet.
+    pub(crate) fn unread(&mut self, to: ScriptBody) -> Option<EventId> {
         let number = self.by_to.get(&to).copied();
         let Some((number, socket)) =
             number.and_then(|number| self.sockets.get_mut(&number).map(|one| (number, one)))
         else {
-            return;
+            return None;
         };
         socket.sends = false;
         let waited = !socket.inbox.is_empty();
         if socket.from.is_none_or(is_local_body) && !waited {
+            let before = socket.held();
             socket.ends(LOST);
+            self.held += socket.held() - before;
             if socket.listener.is_some() {
                 self.ready.push_back(number);
+                if socket.calls.is_empty() {
+                    socket.calls.push(socket.event);
+                    return Some(socket.event);
+                }
             }
         }
+        None
     }
 
     /// The next that has something to be heard, and where.
@@ -326,6 +371,7 @@ impl Sockets {
         let socket = self.sockets.get_mut(&number)?;
         let listener = socket.listener.clone()?;
         let (heard, bytes) = socket.inbox.pop_front()?;
+        socket.waiting -= heard.bytes();
         socket.owed += u32::try_from(bytes).unwrap_or(u32::MAX);
         let credit = socket.credit();
         let mut calls = Vec::new();
@@ -338,7 +384,7 @@ impl Sockets {
         if !socket.inbox.is_empty() {
             self.ready.push_back(number);
         }
-        self.held -= bytes.min(self.held);
+        self.held -= heard.bytes();
         Some(Next { listener, heard, credit, calls })
     }
 
@@ -354,9 +400,18 @@ impl Sockets {
         socket.to
     }
 
+    fn get(&self, number: u64) -> Option<&Socket> {
+        self.sockets.get(&number)
+    }
+
+    /// The one that sends there.
+    pub(crate) fn of(&self, to: ScriptBody) -> Option<u64> {
+        self.by_to.get(&to).copied()
+    }
+
     fn remove(&mut self, number: u64) -> Option<Socket> {
         let socket = self.sockets.remove(&number)?;
-        self.held -= socket.held().min(self.held);
+        self.held -= socket.held();
         socket.to.map(|to| self.by_to.remove(&to));
         socket.from.map(|from| self.by_from.remove(&from));
         self.ready.retain(|one| *one != number);
@@ -385,7 +440,13 @@ impl Sockets {
 
     /// Drops those of a call.
     pub(crate) fn forget(&mut self, event: EventId) -> Gone {
-        let own = self.sockets.iter().filter(|(_, one)| one.event == event || one.calls.contains(&event));
+        // Where nobody hears any more is as good as gone, whosever call it was given away in.
+        let hears =
+            |one: &Socket| one.listener.as_ref().is_some_and(|listener| listener.scope.event == event);
+        let own = self
+            .sockets
+            .iter()
+            .filter(|(_, one)| one.event == event || one.calls.contains(&event) || hears(one));
         let own: Vec<u64> = own.map(|(number, _)| *number).collect();
         let mut gone = Gone::default();
         for socket in own.into_iter().filter_map(|number| self.remove(number)) {
@@ -397,7 +458,6 @@ impl Sockets {
         gone
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.sockets.len()
     }

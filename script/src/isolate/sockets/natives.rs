@@ -1,24 +1,134 @@
 //! What JavaScript calls for its WebSockets, and how it is told what comes.
 
-use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
+use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
-use super::{Given, Heard, Listener, Next};
-use crate::isolate::ops::{adopt, make_body, name_bodies, sent_out};
-use crate::isolate::state::State;
-use crate::isolate::values::{bytes, number, text};
-use crate::message::{BodyRef, Effect, EventId, MESSAGE_BYTES, Piece, REASON_BYTES, SocketMessage};
+use super::{Given, Heard, Listener, Next, Socket};
+use crate::isolate::objects::{Instance, Section};
+use crate::isolate::ops::{abandon_made, adopt, make_body, name_bodies, sent_out};
+use crate::isolate::state::{Scope, State};
+use crate::isolate::values::{bytes, id, number, text};
+use crate::message::{
+    BodyRef, Effect, EventId, HostBody, MAX_SOCKETS, MESSAGE_BYTES, Piece, REASON_BYTES, SocketMessage,
+};
 use crate::raw;
+
+/// WebSocketPairs that one event may make.
+const PAIRS: u32 = 1000;
+
+fn too_many(ctx: &Ctx<'_>) -> rquickjs::Error {
+    Exception::throw_range(ctx, &format!("More than {MAX_SOCKETS} WebSockets of this script are open."))
+}
+
+/// Whether there may be one more; those that are made and those that the script writes to are counted, as they end apart.
+fn admit(ctx: &Ctx<'_>, state: &State) -> Result<()> {
+    let full = state.sockets.borrow().is_full() || state.bodies.borrow().sockets() >= MAX_SOCKETS;
+    if full { Err(too_many(ctx)) } else { Ok(()) }
+}
+
+/// Counts a WebSocketPair that an event makes.
+pub(crate) fn count_pair(ctx: &Ctx<'_>, state: &State) -> Result<()> {
+    let Some(scope) = state.current.get() else { return Ok(()) };
+    let mut calls = state.calls.borrow_mut();
+    let Some(call) = calls.get(scope.event) else { return Ok(()) };
+    call.pairs = call.pairs.saturating_add(1);
+    let many = call.pairs > PAIRS;
+    drop(calls);
+    if many {
+        return Err(Exception::throw_range(
+            ctx,
+            &format!("An event can make at most {PAIRS} WebSocketPairs."),
+        ));
+    }
+    Ok(())
+}
 
 /// The number of a new one, whose other end is to be given away.
 pub(crate) fn make(ctx: &Ctx<'_>, state: &State) -> Result<f64> {
     let event = state.event(ctx)?;
-    let to = make_body(state, event);
+    admit(ctx, state)?;
+    let to = make_body(ctx, state, event, true)?;
     Ok(number(state.sockets.borrow_mut().made(event, to)))
 }
 
-/// Has what comes be heard from now on.
-pub(crate) fn open<'js>(ctx: &Ctx<'js>, state: &State, number: u64, given: &Object<'js>) -> Result<()> {
+/// The number of one of the edge's that came to this call.
+pub(crate) fn arrive(ctx: &Ctx<'_>, state: &State, event: EventId, from: HostBody) -> Result<u64> {
+    let number = state.sockets.borrow_mut().arrived(event, from);
+    if state.sockets.borrow().len() > MAX_SOCKETS {
+        abandon(ctx, state, number)?;
+        return Err(too_many(ctx));
+    }
+    Ok(number)
+}
+
+/// Where what runs now is: `[event, instance, section]`, for what is to go on there.
+pub(crate) fn accepted_in<'js>(ctx: &Ctx<'js>, state: &State) -> Result<Array<'js>> {
     let scope = state.scope(ctx)?;
+    let (instance, section) = scope.place.unwrap_or((Instance(0), Section::ROOT));
+    let list = Array::new(ctx.clone())?;
+    list.set(0, number(scope.event.0))?;
+    list.set(1, number(instance.0))?;
+    list.set(2, section.number())?;
+    Ok(list)
+}
+
+/// What such a list says. No instance has the number 0.
+fn scope_of(given: &Array<'_>) -> Result<Scope> {
+    let instance = Instance(id(given.get(1)?));
+    let section = Section::of_number(given.get(2)?);
+    let place = (instance.0 > 0).then_some((instance, section));
+    Ok(Scope { event: EventId(id(given.get(0)?)), place })
+}
+
+/// Has something run where a WebSocket was accepted, if that is still there; whether it is. `None`: that is where this runs.
+pub(crate) fn wake<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    accepted: &Array<'js>,
+    run: Option<Function<'js>>,
+) -> Result<Option<bool>> {
+    let scope = scope_of(accepted)?;
+    if state.calls.borrow_mut().get(scope.event).is_none() {
+        return Ok(Some(false));
+    }
+    if state.current.get() == Some(scope) {
+        return Ok(None);
+    }
+    if let Some(run) = run {
+        state.later.borrow_mut().push_back((scope, Persistent::save(ctx, run)));
+    }
+    Ok(Some(true))
+}
+
+/// What waits for the other side of one, in bytes.
+pub(crate) fn unsent(state: &State, number: u64) -> usize {
+    let to = state.sockets.borrow().get(number).and_then(|socket| socket.to);
+    to.map_or(0, |to| state.bodies.borrow().unsent_of(to))
+}
+
+/// A message in which one was to be given away does not leave.
+pub(crate) fn abandon(ctx: &Ctx<'_>, state: &State, number: u64) -> Result<()> {
+    let gone = state.sockets.borrow_mut().remove(number);
+    let Some(socket) = gone else { return Ok(()) };
+    socket.from.into_iter().for_each(|from| state.push(Effect::Cancelled(from)));
+    socket.to.map_or(Ok(()), |to| abandon_made(ctx, state, to))
+}
+
+/// Has what comes be heard from now on.
+pub(crate) fn open<'js>(
+    ctx: &Ctx<'js>,
+    state: &State,
+    number: u64,
+    given: &Object<'js>,
+    accepted: &Array<'js>,
+) -> Result<()> {
+    state.scope(ctx)?;
+    let scope = scope_of(accepted)?;
+    if state.calls.borrow_mut().get(scope.event).is_none() {
+        return Err(Exception::throw_message(
+            ctx,
+            "The event in which the WebSocket was accepted has ended.",
+        ));
+    }
     let function =
         |name| Ok::<_, rquickjs::Error>(Persistent::save(ctx, given.get::<_, Function<'js>>(name)?));
     let listener = Listener {
@@ -27,9 +137,12 @@ pub(crate) fn open<'js>(ctx: &Ctx<'js>, state: &State, number: u64, given: &Obje
         close: function("close")?,
         error: function("error")?,
     };
+    if state.sockets.borrow().get(number).is_some_and(Socket::is_unopened) {
+        admit(ctx, state)?;
+    }
     let unopened = state.sockets.borrow_mut().listen(number, listener);
     if let Some((event, from)) = unopened {
-        let to = make_body(state, event);
+        let to = make_body(ctx, state, event, true)?;
         let adopted = state.bodies.borrow_mut().adopt(to, event);
         adopted.map_err(|unusable| Exception::throw_type(ctx, unusable.text()))?;
         state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
@@ -58,9 +171,12 @@ pub(crate) fn send<'js>(ctx: &Ctx<'js>, state: &State, number: u64, data: &Value
         return Err(Exception::throw_range(ctx, &text));
     }
     let record = message.to_bytes();
-    state.room(ctx, record.len())?;
+    let admitted = state.bodies.borrow().admits(to, record.len());
+    admitted.map_err(|full| Exception::throw_range(ctx, &full.to_string()))?;
     let sent = state.bodies.borrow_mut().write(to, record, None);
-    sent_out(ctx, state, sent)
+    sent_out(ctx, state, sent)?;
+    state.weigh();
+    Ok(())
 }
 
 /// Sends the last message.
@@ -105,10 +221,7 @@ pub(crate) fn hear(ctx: &Ctx<'_>, state: &State, number: u64) -> Result<()> {
     let next = state.sockets.borrow_mut().take(number);
     let Some(Next { listener, heard, credit, calls }) = next else { return Ok(()) };
     // Each is an event of its own.
-    match listener.scope.place {
-        Some(_) => state.calls.borrow_mut().refresh(listener.scope.event),
-        None => state.calls.borrow_mut().change(listener.scope.event, |call| call.cpu_us = 0),
-    }
+    state.refresh(listener.scope);
     let lost = matches!(heard, Heard::Lost(_));
     let called = tell(ctx, &listener, heard);
     credit.into_iter().for_each(|credit| state.push(credit));

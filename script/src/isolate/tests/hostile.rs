@@ -2,6 +2,7 @@
 
 use super::harness::{Bench, answer, code, failure, is_done, load, running};
 use crate::isolate::CPU_EXCEEDED;
+use crate::isolate::Host;
 use crate::message::{BodyRef, Condemned, Effect, Limits};
 
 const GOOD: &str = "if (request.url === '/good') return { statusText: 'good' };";
@@ -60,7 +61,7 @@ fn cpu_time_adds_up_over_the_turns_of_a_call() {
     );
     let (_, mut effects) = bench.request("/", BodyRef::None);
     let mut turns = 0;
-    while effects.is_empty() && turns < 1000 {
+    while effects.iter().all(|effect| matches!(effect, Effect::Used(_))) && turns < 1000 {
         effects = bench.pass(0);
         turns += 1;
     }
@@ -188,4 +189,27 @@ fn what_a_stopped_call_leaves_behind_asks_for_nothing() {
     );
     assert!(after.count() > 1, "{effects:?}");
     assert!(is_good(&mut bench));
+}
+
+#[test]
+fn all_cpu_time_is_told_once() {
+    let mut bench = handler(
+        "const spin = (ms) => { for (let i = 0; i < ms * 20000; i++); };
+        spin(30); ctx.waitUntil(new Promise((done) => setTimeout(() => { spin(10); done(); }, 5))); return {};",
+    );
+    let begun_us = bench.clock.cpu_us();
+    let mut effects = bench.get("/");
+    effects.extend(bench.pass(5));
+    let used_us = bench.clock.cpu_us() - begun_us;
+    effects.extend(bench.get("/"));
+    effects.extend(bench.pass(5));
+    let all_us = bench.clock.cpu_us() - begun_us;
+    let told = effects.iter().map(|effect| match effect {
+        Effect::Done { cpu_us, .. } => *cpu_us,
+        Effect::Used(us) => *us,
+        _ => 0,
+    });
+    let told_us: u64 = told.sum();
+    // What is between two calls is told with the next; beside it there is what the test itself takes.
+    assert!(told_us <= all_us + 100_000 && told_us >= used_us / 2, "{told_us} of {all_us}");
 }

@@ -142,3 +142,76 @@ fn a_workers_stream_goes_out_of_an_object() {
     assert_eq!(edge.outcome(event).unwrap().unwrap(), "thanks");
     assert!(is_done(&edge, event));
 }
+
+/// Streams that have more than crosses with a message.
+const REQUEST: &str =
+    "const long = () => new ReadableStream({ pull(c) { c.enqueue(new Uint8Array(1000)); } });
+    const sending = () => new Request('http://x.example/', { method: 'POST', body: long() });";
+
+#[test]
+fn what_a_refused_call_would_have_sent_is_given_up() {
+    for (call, error) in [
+        ("stub.take(sending(), () => {})", "DataCloneError"),
+        (
+            "stub.take(new Request('http://x.example/', { method: 'POST', body: new Uint8Array(1 << 20) }), 'x'.repeat(40 << 20))",
+            "",
+        ),
+        ("stub.take(...Array.from({ length: 40 }, () => new Uint8Array(1 << 20)), sending())", "RangeError"),
+        ("stub.give()", "TypeError: A WebSocket cannot be an argument or result"),
+        (
+            "stub.fetch('http://x.example/', { method: 'POST', body: long(), headers: { x: 'y'.repeat(200 << 10) } })",
+            "TypeError",
+        ),
+    ] {
+        let members = "take() { return 1; } give() { return new Response(null, { status: 101, webSocket: new WebSocketPair()[0] }); }";
+        let handler = format!("{REQUEST} return new Response(await caught(() => {call}));");
+        let mut edge = with(members, &handler);
+        let event = edge.request("/");
+        let said = edge.outcome(event).unwrap_or_else(|| panic!("{call}: {:?}", edge.seen)).unwrap();
+        assert!(said.contains(error), "{call}: {said}");
+        let done =
+            edge.seen.iter().any(|effect| matches!(effect, Effect::Done { event: of, .. } if *of == event));
+        assert!(done, "{call}: {:?}", edge.seen);
+        assert_eq!(edge.isolate.state.ops.borrow().len(), 0, "{call}");
+        assert_eq!(edge.isolate.state.sockets.borrow().len(), 0, "{call}");
+        assert_eq!(edge.isolate.state.bodies.borrow().unsent_bytes(), 0, "{call}");
+    }
+}
+
+#[test]
+fn a_body_for_an_object_that_is_not_there_is_given_up() {
+    let handler = format!("{REQUEST} return new Response(await caught(() => stub.take(sending())));");
+    let mut edge = with("constructor() { throw new Error('not made'); } take() {}", &handler);
+    let event = edge.request("/");
+    assert!(edge.outcome(event).unwrap().unwrap().contains("not made"));
+    let done =
+        edge.seen.iter().any(|effect| matches!(effect, Effect::Done { event: of, .. } if *of == event));
+    assert!(done, "{:?}", edge.seen);
+}
+
+#[test]
+fn an_empty_body_ends_though_its_object_takes_its_time() {
+    let members = "async fetch(request) {
+        const before = this.before;
+        this.before = true;
+        if (!before) return this.ctx.blockConcurrencyWhile(async () => { await scheduler.wait(10); return new Response('first'); });
+        return new Response(`read ${(await request.text()).length}`);
+    }";
+    let handler = "const empty = new ReadableStream({ start(c) { c.close(); } });
+        const [, second] = await Promise.all([stub.fetch('http://x.example/'), stub.fetch('http://x.example/', { method: 'POST', body: empty })]);
+        return second;";
+    let mut edge = with(members, handler);
+    let event = edge.request("/");
+    edge.pass(10);
+    assert_eq!(edge.outcome(event).map(Result::unwrap).as_deref(), Some("read 0"));
+}
+
+#[test]
+fn that_the_isolate_is_lost_waits_for_no_commit() {
+    let members = "async fetch() { this.ctx.storage.put('k', 1); await scheduler.wait(1); const all = []; for (;;) all.push(new Uint8Array(1 << 20)); }";
+    let mut edge = with(members, "return stub.fetch(request);");
+    edge.prompt = false;
+    edge.request("/");
+    edge.pass(1);
+    assert!(edge.seen.contains(&Effect::Condemned(crate::message::Condemned::Memory)), "{:?}", edge.seen);
+}

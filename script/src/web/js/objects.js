@@ -85,9 +85,8 @@
   function pack(value) {
     if (internal.isRequest(value)) return { __proto__: null, request: internal.requestLeaving(value) };
     if (internal.isResponse(value)) {
-      const left = internal.leaving(value);
-      if (left.webSocket !== null) throw new TypeError('A WebSocket cannot be an argument or result of a method; only fetch() can return one.');
-      return { __proto__: null, response: left };
+      if (internal.responseState(value).webSocket !== null) throw new TypeError('A WebSocket cannot be an argument or result of a method; only fetch() can return one.');
+      return { __proto__: null, response: internal.leaving(value) };
     }
     return { __proto__: null, value: internal.serialize(value) };
   }
@@ -97,13 +96,17 @@
     return internal.deserialize(packed.value);
   }
   function call(stub, name, args) {
+    const list = [];
     try {
       const broken = lost(stub);
       if (broken !== undefined) return rejected(broken);
-      const list = [];
       for (let i = 0; i < args.length; i++) list[i] = pack(args[i]);
       return watch(stub, then(natives.call(target(stub), name, list), unpack));
-    } catch (error) { return rejected(error); }
+    } catch (error) {
+      // What the call would have sent nobody reads.
+      for (let i = 0; i < list.length; i++) if (list[i].value === undefined) host.abandon(list[i]);
+      return rejected(error);
+    }
   }
   const missing = (name) => new TypeError(`The RPC receiver does not implement the method "${name}".`);
   // Methods are those of its class and the classes above, but for what every object has.

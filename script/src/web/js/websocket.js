@@ -2,18 +2,22 @@
 (function (internal) {
   'use strict';
   const { p, h, dom, host, natives, fire, shape } = internal;
-  const { Error, TypeError, arrayShift, defineProperty, symbolIterator, typedBuffer, typedLength } = p;
+  const { Error, RangeError, TypeError, arrayShift, defineProperty, symbolIterator, typedBuffer, typedLength } = p;
   const { bytesOf, finish, illegal, isObject, member } = h;
   const { CloseEvent, ErrorEvent, MessageEvent, EventTarget } = internal;
   const { Event } = internal.classes;
   const key = {};
   const [CONNECTING, OPEN, CLOSING, CLOSED] = [0, 1, 2, 3];
   const MAX_REASON = 123;
+  // What a message that waits takes up besides its bytes.
+  const ITEM_BYTES = 64;
+  const CLOSED_EARLY = 'WebSocket is closed before the connection is established.';
   const LOST = 'WebSocket disconnected without sending Close frame.';
 
-  // `peer` is the other end in this isolate, `id` the host's number of the other end; `arrived` waits for accept().
+  // `peer` is the other end in this isolate, `id` the host's number of the other end; `arrived` waits for accept(), and has about
+  // `waiting` bytes. `place` is where it was accepted: there its events happen, whoever sends.
   const newState = (object) => ({
-    __proto__: null, object, peer: undefined, id: undefined, accepted: false, given: false, state: OPEN, arrived: [], sentClose: false, gotClose: false, halfOpen: false, listening: false,
+    __proto__: null, object, peer: undefined, id: undefined, accepted: false, given: false, state: OPEN, arrived: [], waiting: 0, place: undefined, connecting: undefined, sentClose: false, gotClose: false, halfOpen: false, listening: false,
     binary: internal.since('2026-03-17') ? 'blob' : 'arraybuffer', url: null, protocol: '', extensions: '', running: false,
   });
 
@@ -30,7 +34,11 @@
       if (url !== key) internal.connectSocket(this.#state, url, protocols);
     }
     get readyState() { return stateOf(this).state; }
-    get bufferedAmount() { stateOf(this); return 0; }
+    get bufferedAmount() {
+      const w = stateOf(this);
+      if (w.peer !== undefined) return w.peer.waiting;
+      return w.id === undefined || !w.accepted ? 0 : host.wsUnsent(w.id);
+    }
     get url() { return stateOf(this).url; }
     get protocol() { return stateOf(this).protocol; }
     get extensions() { return stateOf(this).extensions; }
@@ -41,6 +49,7 @@
       if (w.accepted) return;
       if (w.given) throw new TypeError("Can't accept() WebSocket that was already used in a response.");
       internal.inEvent();
+      w.place = host.wsPlace();
       w.accepted = true;
       w.halfOpen = !!member(options, 'allowHalfOpen');
       if (w.id !== undefined && w.peer === undefined && !w.listening) listen(w);
@@ -49,10 +58,12 @@
     send(data) {
       const w = stateOf(this);
       if (arguments.length < 1) throw h.wrongArgument('WebSocket', 'send', 1, 'string');
-      checkAccepted(w);
       if (w.sentClose || w.state === CLOSED) throw new TypeError("Can't call WebSocket send() after close().");
+      checkAccepted(w);
       const bytes = bytesOf(data);
-      give(w, { __proto__: null, data: bytes === null ? natives.usv(`${data}`) : natives.copy(bytes) });
+      const item = { __proto__: null, data: bytes === null ? natives.usv(`${data}`) : natives.copy(bytes) };
+      if (w.peer !== undefined) admit(w.peer, item);
+      give(w, item);
     }
     close(code = undefined, reason = undefined) {
       const w = stateOf(this);
@@ -62,7 +73,8 @@
       } else if (reason !== undefined) throw dom('InvalidAccessError', 'If you specify a WebSocket close reason, you must also specify a code.');
       reason = reason === undefined ? '' : natives.usv(`${reason}`);
       if (typedLength(natives.encode(reason)) > MAX_REASON) throw dom('SyntaxError', `WebSocket close reason must not be longer than ${MAX_REASON} bytes when UTF-8 encoded.`);
-      if (w.state === CONNECTING) { w.sentClose = true; return; }
+      if (w.sentClose || w.state === CLOSED) return;
+      if (w.state === CONNECTING) return giveUp(w);
       checkAccepted(w);
       shut(w, code ?? 1005, reason);
     }
@@ -77,7 +89,6 @@
     if (!w.accepted) throw new TypeError('You must call one of accept() or state.acceptWebSocket() on this WebSocket before sending messages.');
   }
   function shut(w, code, reason) {
-    if (w.sentClose || w.state === CLOSED) return;
     w.sentClose = true;
     w.state = w.gotClose ? CLOSED : CLOSING;
     give(w, { __proto__: null, close: code, reason });
@@ -89,14 +100,40 @@
     if (item.close !== undefined) host.wsClose(w.id, item.close, item.reason);
     else host.wsSend(w.id, item.data);
   }
+  // Messages between two ends in here have the bounds of all others.
+  function admit(w, item) {
+    const size = typeof item.data === 'string' ? textBytes(item.data) : typedLength(item.data);
+    if (size > host.wsMessageBytes) throw new RangeError(`A message of a WebSocket has at most ${host.wsMessageBytes >> 10} KiB.`);
+    if (w.waiting + size + ITEM_BYTES > host.wsUnsentBytes) throw new RangeError(`More than ${host.wsUnsentBytes >> 20} MiB of this WebSocket wait for its other side.`);
+    item.size = size + ITEM_BYTES;
+  }
+  // Exact only where it may matter.
+  const textBytes = (text) => (text.length * 3 <= host.wsMessageBytes ? text.length : typedLength(natives.encode(text)));
   function arrive(w, item) {
     w.arrived[w.arrived.length] = item;
-    if (w.accepted && !w.running) { w.running = true; h.microtask(() => run(w)); }
+    w.waiting += item.size ?? 0;
+    if (w.accepted) wake(w);
   }
+  // Has what waits be heard where the end was accepted. If that is over, nobody does: the other end has lost it.
+  function wake(w) {
+    const there = host.wsWake(w.place, w.running ? undefined : () => run(w));
+    if (there === false) return orphaned(w);
+    if (w.running) return;
+    w.running = true;
+    if (there !== true) h.microtask(() => run(w));
+  }
+  function orphaned(w) {
+    const { peer } = w;
+    drop(w);
+    w.state = CLOSED;
+    if (peer !== undefined && peer.state !== CLOSED && !peer.gotClose) { peer.sentClose = true; arrive(peer, { __proto__: null, lost: 'Network connection lost.' }); }
+  }
+  function drop(w) { w.arrived = []; w.waiting = 0; }
   function run(w) {
     w.running = true;
     while (w.accepted && w.arrived.length > 0) {
       const item = arrayShift(w.arrived);
+      w.waiting -= item.size ?? 0;
       if (w.state === CLOSED && item.close === undefined) continue;
       try { deliver(w, item); } catch (error) { broken(w, error); }
     }
@@ -106,7 +143,7 @@
     if (item.lost !== undefined) {
       if (w.state === CLOSED) return;
       w.state = CLOSED;
-      w.arrived = [];
+      drop(w);
       quietly(w, () => new ErrorEvent('error', { message: item.lost, error: new Error(item.lost) }));
       fire(w.object, new CloseEvent('close', { code: 1006, reason: LOST, wasClean: false }));
     } else if (item.close !== undefined) gotClose(w, item);
@@ -130,7 +167,7 @@
     internal.globals.reportError(error);
     if (w.state === CLOSED) return;
     w.state = CLOSED;
-    w.arrived = [];
+    drop(w);
     if (w.peer !== undefined) arrive(w.peer, { __proto__: null, lost: 'Network connection lost.' });
     else if (w.id !== undefined && !w.sentClose) host.wsClose(w.id, 1011, '');
     w.sentClose = true;
@@ -145,7 +182,7 @@
       message: (data) => now(w, { __proto__: null, data: typeof data === 'string' ? data : bytesOf(data) }),
       close: (code, reason, clean = true) => now(w, clean ? { __proto__: null, close: code, reason } : { __proto__: null, lost: 'Network connection lost.' }),
       error: (text) => now(w, { __proto__: null, lost: text }),
-    });
+    }, w.place);
   }
   function now(w, item) {
     w.arrived[w.arrived.length] = item;
@@ -174,9 +211,11 @@
     const wanted = protocolsOf(protocols);
     w.url = parts[0];
     w.state = CONNECTING;
+    w.place = host.wsPlace();
+    w.connecting = new internal.classes.AbortController();
     const headers = wanted === '' ? { upgrade: 'websocket' } : { upgrade: 'websocket', 'sec-websocket-protocol': wanted };
     const target = parts[2] === 'ws:' ? `http:${p.stringSlice(parts[0], 3)}` : `https:${p.stringSlice(parts[0], 4)}`;
-    p.then(internal.globals.fetch(target, { __proto__: null, headers }), (response) => opened(w, response), (error) => refused(w, internal.reasonText(error)));
+    p.then(internal.globals.fetch(target, { __proto__: null, headers, signal: w.connecting.signal }), (response) => opened(w, response), (error) => refused(w, internal.reasonText(error)));
   };
   function protocolsOf(protocols) {
     if (protocols === undefined) return '';
@@ -189,17 +228,28 @@
   }
   function opened(w, response) {
     const { webSocket } = internal.responseState(response);
+    if (w.sentClose) {
+      if (webSocket !== null) host.abandon({ __proto__: null, webSocket: stateOf(webSocket).id, body: null });
+      return refused(w, CLOSED_EARLY);
+    }
     if (webSocket === null) return refused(w, `Failed to establish the WebSocket connection: expected server to reply with HTTP status code 101 (switching protocols), but received ${internal.responseState(response).status} instead.`);
     const given = stateOf(webSocket);
     given.given = true;
     w.id = given.id;
     w.protocol = given.protocol;
     w.accepted = true;
-    if (w.sentClose) { w.state = CLOSING; host.wsClose(w.id, 1005, ''); } else w.state = OPEN;
+    w.state = OPEN;
     listen(w);
     quietly(w, () => new Event('open'));
   }
+  // Closed while it connects: as one that could not be.
+  function giveUp(w) {
+    w.sentClose = true;
+    w.state = CLOSING;
+    w.connecting.abort();
+  }
   function refused(w, text) {
+    if (w.sentClose) text = CLOSED_EARLY;
     w.state = CLOSED;
     quietly(w, () => new ErrorEvent('error', { message: text, error: new Error(text) }));
     quietly(w, () => new CloseEvent('close', { code: 1006, reason: 'Failed to establish websocket connection', wasClean: false }));
@@ -212,17 +262,20 @@
     if (w.id !== undefined) return w.id;
     const other = w.peer;
     const id = host.wsNew();
+    try {
+      // What comes waits there until it is accepted.
+      if (other.accepted) { other.id = id; listen(other); }
+    } catch (error) { host.abandon({ __proto__: null, webSocket: id, body: null }); throw error; }
     other.peer = w.peer = undefined;
     other.id = id;
-    // What comes waits there until it is accepted.
-    if (other.accepted) listen(other);
     for (let i = 0; i < w.arrived.length; i++) give(other, w.arrived[i]);
-    w.arrived = [];
+    drop(w);
     return id;
   };
 
   class WebSocketPair {
     constructor() {
+      host.wsPair();
       const a = new WebSocket(key);
       const b = new WebSocket(key);
       stateOf(a).peer = stateOf(b);

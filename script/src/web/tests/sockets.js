@@ -176,3 +176,31 @@ test('a client that is refused', async () => {
   for (const [args, text] of [[['x'], 'The url is invalid.'], [['http://x/#a'], 'The url scheme must be ws or wss.'], [['ws://x/#a'], 'The url fragment must be empty.'], [['ws://x/', ['a', 'a']], 'The protocol is invalid.'], [['ws://x/', 'a b'], 'The protocol is invalid.']])
     equal(throws(() => new WebSocket(...args), `SyntaxError: WebSocket Constructor: ${text}`).code, 12);
 });
+test('a client that closes while it connects', async () => {
+  const seen = [];
+  host.answer = () => new Promise(() => {});
+  const socket = new WebSocket('ws://x/');
+  listen(socket, 'c', seen);
+  socket.close(1000, 'never mind');
+  socket.close();
+  equal(socket.readyState, 2);
+  throws(() => socket.send('x'), "TypeError: Can't call WebSocket send() after close().");
+  await settle();
+  equal([seen, host.fetches[0].cancelled], [['c:error:WebSocket is closed before the connection is established. 3', 'c:close:1006,Failed to establish websocket connection,false 3'], true]);
+});
+test('what waits for the other side', () => {
+  const [a, b] = pair();
+  a.accept();
+  a.send('four');
+  ok(a.bufferedAmount >= 4);
+  b.accept();
+  equal(a.bufferedAmount, 0);
+});
+test('bytes that no array may have are refused before they are gathered', () => {
+  const part = new Uint8Array(1 << 20);
+  throws(() => new Blob(new Array(1000).fill(part)), 'RangeError: What is put together has more than 256 MiB.');
+  const params = new URLSearchParams();
+  const text = 'x'.repeat(1 << 20);
+  for (let i = 0; i < 300; i++) params.append('a', text);
+  throws(() => params.toString(), 'RangeError: What is put together has more than 256 MiB.');
+});
