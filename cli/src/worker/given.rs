@@ -41,7 +41,7 @@ impl Given {
                 _ => drop(self.known.remove(&(app.clone(), name))),
             }
         }
-        for (name, value) in self.new(app, vars) {
+        for (name, value) in self.missing(app, vars) {
             // Its name is kept before it is put: one that is not would be deleted by nobody.
             self.known.insert((app.clone(), name.clone()), None);
             self.keep()?;
@@ -59,7 +59,7 @@ impl Given {
     }
 
     /// What the app does not have, or with another value.
-    fn new(&self, app: &AppName, vars: &Vars) -> Vars {
+    fn missing(&self, app: &AppName, vars: &Vars) -> Vars {
         let has = |name: &SecretName, value: &Secret| {
             self.known.get(&(app.clone(), name.clone())).is_some_and(|known| known.as_ref() == Some(value))
         };
@@ -104,26 +104,26 @@ mod tests {
         let (app, other) = ("a".parse().unwrap(), "b".parse().unwrap());
         let first = vars(&[("A", "1"), ("B", "secret-2")]);
         assert_eq!(
-            (names(given.new(&app, &first).keys()), given.gone(&app, &first)),
+            (names(given.missing(&app, &first).keys()), given.gone(&app, &first)),
             ("A B".to_owned(), vec![])
         );
         for (name, value) in first.clone() {
             given.known.insert((app.clone(), name), Some(value));
         }
         given.keep().unwrap();
-        assert!(given.new(&app, &first).is_empty(), "nothing has changed");
+        assert!(given.missing(&app, &first).is_empty(), "nothing has changed");
         let second = vars(&[("A", "2"), ("C", "3")]);
-        assert_eq!(names(given.new(&app, &second).keys()), "A C");
+        assert_eq!(names(given.missing(&app, &second).keys()), "A C");
         assert_eq!(names(&given.gone(&app, &second)), "B");
         // Another app's are its own.
         assert_eq!(
-            (names(given.new(&other, &first).keys()), given.gone(&other, &first)),
+            (names(given.missing(&other, &first).keys()), given.gone(&other, &first)),
             ("A B".to_owned(), vec![])
         );
         // The next start knows the names, and no values.
         assert!(!fs::read_to_string(&file).unwrap().contains("secret-2"));
         let again = Given::open(file);
-        assert_eq!(names(again.new(&app, &first).keys()), "A B");
+        assert_eq!(names(again.missing(&app, &first).keys()), "A B");
         assert_eq!(names(&again.gone(&app, &second)), "B");
     }
 }

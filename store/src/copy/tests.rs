@@ -213,7 +213,7 @@ fn what_is_damaged_is_named_and_hides_nothing_else() {
     drop(store);
     let (left, damage) = verify(&one).unwrap();
     let named: Vec<String> = damage.named.iter().map(ToString::to_string).collect();
-    assert_eq!((damage.count, named.len()), (14, 14));
+    assert_eq!((damage.count, named.len()), (14, 14), "{named:#?}");
     assert!(named.iter().any(|text| text.contains(&state_of.to_string())), "{named:#?}");
     assert!(named.iter().any(|text| text.contains(&hex::encode(object.id().as_bytes()))), "{named:#?}");
     let expected = Contents {

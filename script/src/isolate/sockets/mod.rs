@@ -329,11 +329,8 @@ impl Sockets {
     /// heard, if none waits for it yet.
     pub(crate) fn unread(&mut self, to: ScriptBody) -> Option<EventId> {
         let number = self.by_to.get(&to).copied();
-        let Some((number, socket)) =
-            number.and_then(|number| self.sockets.get_mut(&number).map(|one| (number, one)))
-        else {
-            return None;
-        };
+        let (number, socket) =
+            number.and_then(|number| self.sockets.get_mut(&number).map(|one| (number, one)))?;
         socket.sends = false;
         let waited = !socket.inbox.is_empty();
         if socket.from.is_none_or(is_local_body) && !waited {
