@@ -331,7 +331,12 @@ fn a_lost_isolate_is_replaced() {
     script.load(0, ECHO);
     for round in 1..30 {
         script.fetch(0, round, "/much");
-        assert_eq!(script.next(0), Effect::Condemned(Condemned::Memory));
+        let mut said = script.next(0);
+        // What it has used may be told before.
+        if matches!(said, Effect::Used(_)) {
+            said = script.next(0);
+        }
+        assert_eq!(said, Effect::Condemned(Condemned::Memory));
         // What comes before it is loaded anew means nothing.
         script.fetch(0, round, "/a");
         script.load(0, ECHO);

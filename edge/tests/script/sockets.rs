@@ -18,7 +18,7 @@ const ECHO: &str = "const id = host.wsNew();
         message: (data) => host.wsSend(id, typeof data === 'string' ? 'you said ' + data : data),
         close: (code, reason) => { console.log('closed', code); host.wsClose(id, code, reason); },
         error: () => console.log('lost'),
-    });
+    }, host.wsPlace());
     return { status: 101, webSocket: id };";
 
 /// A client that takes the socket of an answer.

@@ -4,6 +4,7 @@ use rquickjs::convert::List;
 use rquickjs::{Array, Coerced, Ctx, Exception, Function, IntoJs, Object, Result, Value};
 use serde_bytes::ByteBuf;
 
+use super::abandon::{abandon_body, refused};
 use super::limits::{ERROR_BYTES, HEAD_BYTES, cut};
 use super::ops::{self, adopt};
 use super::sockets;
@@ -227,7 +228,7 @@ pub(crate) fn arguments_of<'js>(
     for one in list.iter::<Value<'js>>() {
         match one.and_then(|one| argument_of(ctx, state, event, &one)) {
             Ok(argument) => args.push(argument),
-            Err(why) => return ops::refused(ctx, why, || abandon_all(ctx, state, &args)),
+            Err(why) => return refused(ctx, why, || abandon_all(ctx, state, &args)),
         }
     }
     Ok(args)
@@ -235,7 +236,7 @@ pub(crate) fn arguments_of<'js>(
 
 /// Nobody reads the bodies of these.
 pub(crate) fn abandon_all(ctx: &Ctx<'_>, state: &State, args: &[Argument]) -> Result<()> {
-    args.iter().filter_map(body_in).try_for_each(|body| ops::abandon_body(ctx, state, body))
+    args.iter().filter_map(body_in).try_for_each(|body| abandon_body(ctx, state, body))
 }
 
 /// The body of an argument.
@@ -271,7 +272,7 @@ pub(crate) fn request_of<'js>(
     let inline = if let BodyRef::Bytes(bytes) = &body { bytes.len() } else { 0 };
     let head: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     let charged = state.charge(ctx, method.len() + url.len() + head + inline);
-    charged.or_else(|why| ops::refused(ctx, why, || ops::abandon_body(ctx, state, &body)))?;
+    charged.or_else(|why| refused(ctx, why, || abandon_body(ctx, state, &body)))?;
     Ok(Request { method, url, headers, body })
 }
 

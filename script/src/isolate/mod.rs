@@ -9,6 +9,7 @@
 //! Everything that runs is a *turn*: one event, completion, piece or timer, and then all jobs that it made ready. A turn belongs
 //! to the call that caused it, whose CPU time it uses up. A condemned isolate does nothing any more, and is dropped.
 
+mod abandon;
 mod bodies;
 mod convert;
 mod glue;

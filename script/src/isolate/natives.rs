@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
+use super::abandon::{abandon, abandon_body, refused};
 use super::bodies::Read;
 use super::convert::{self, bare, bytes, id, number, text};
 use super::limits::TIMERS;
 use super::objects;
-use super::ops::{abandon, abandon_body, add_op, admit, make_body, named, refused, sent_out};
+use super::ops::{add_op, admit, make_body, named, sent_out};
 use super::sockets;
 use super::state::{Scope, Settle, State, Timer};
 use crate::message::{

@@ -4,12 +4,8 @@
 use rquickjs::{Ctx, Exception, Function, Object, Result, Value};
 
 use super::bodies::Sent;
-use super::sockets;
 use super::state::{Op, Scope, Settle, State};
-use super::values::id;
-use crate::message::{
-    BodyRef, Effect, EventId, HostBody, MAX_BODIES, MAX_OPS, MAX_OPS_WEIGHT, OpId, ScriptBody, ScriptError,
-};
+use crate::message::{EventId, MAX_BODIES, MAX_OPS, MAX_OPS_WEIGHT, OpId, ScriptBody};
 
 /// The functions of the glue.
 pub(crate) fn glue<'js>(ctx: &Ctx<'js>, state: &State) -> Result<Object<'js>> {
@@ -84,70 +80,6 @@ pub(crate) fn make_body(ctx: &Ctx<'_>, state: &State, event: EventId, socket: bo
     }
     state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
     Ok(state.bodies.borrow_mut().make(event, socket))
-}
-
-/// A message is refused for this reason, which stays what is thrown; what it held is given up by `clean`.
-pub(crate) fn refused<T>(
-    ctx: &Ctx<'_>,
-    why: rquickjs::Error,
-    clean: impl FnOnce() -> Result<()>,
-) -> Result<T> {
-    let thrown = why.is_exception().then(|| ctx.catch());
-    if clean().is_err() {
-        ctx.catch();
-    }
-    Err(thrown.map_or(why, |thrown| ctx.throw(thrown)))
-}
-
-/// What a message would have named that does not leave after all, as the web classes gave it: nobody waits for that.
-pub(crate) fn abandon<'js>(ctx: &Ctx<'js>, state: &State, given: &Object<'js>) -> Result<()> {
-    for of in ["request", "response"] {
-        if let Some(given) = given.get::<_, Option<Object<'js>>>(of)? {
-            abandon(ctx, state, &given)?;
-        }
-    }
-    if let Some(socket) = given.get::<_, Option<f64>>("webSocket")? {
-        sockets::abandon(ctx, state, id(socket))?;
-    }
-    let Some(body) = given.get::<_, Value<'js>>("body")?.into_object() else { return Ok(()) };
-    if body.as_typed_array::<u8>().is_some() {
-        return Ok(());
-    }
-    if let Some(host) = body.get::<_, Option<f64>>("host")? {
-        abandon_body(ctx, state, &BodyRef::Host(HostBody(id(host))))?;
-    }
-    match body.get::<_, Option<f64>>("script")? {
-        Some(made) => abandon_made(ctx, state, ScriptBody(id(made))),
-        None => Ok(()),
-    }
-}
-
-/// The same of a body that the message has by now.
-pub(crate) fn abandon_body(ctx: &Ctx<'_>, state: &State, body: &BodyRef) -> Result<()> {
-    match body {
-        BodyRef::None | BodyRef::Bytes(_) => Ok(()),
-        BodyRef::Host(host) => {
-            drop(state.bodies.borrow_mut().cancel(*host));
-            state.push(Effect::Cancelled(*host));
-            Ok(())
-        }
-        BodyRef::Script(made) => abandon_made(ctx, state, *made),
-    }
-}
-
-/// A body of the script's that no message has named, and none will.
-pub(crate) fn abandon_made(ctx: &Ctx<'_>, state: &State, made: ScriptBody) -> Result<()> {
-    let socket = state.sockets.borrow().of(made);
-    if let Some(socket) = socket {
-        return sockets::abandon(ctx, state, socket);
-    }
-    let unread = state.bodies.borrow_mut().unread(made);
-    let Some((event, lent, writers)) = unread else { return Ok(()) };
-    for call in std::iter::once(event).chain(lent) {
-        state.calls.borrow_mut().change(call, |call| call.bodies = call.bodies.saturating_sub(1));
-    }
-    let text = "The message with this body was not sent.";
-    writers.into_iter().try_for_each(|settle| settle.reject(ctx, &ScriptError::new("TypeError", text)))
 }
 
 /// Carries out what a change to a body came to.

@@ -31,6 +31,18 @@ impl Scope {
     pub(crate) fn instance(self) -> Option<Instance> {
         self.place.map(|(instance, _)| instance)
     }
+
+    /// Its call, and its object and section, as JavaScript may keep them. No instance has the number 0.
+    pub(crate) fn numbers(self) -> [u64; 3] {
+        let (instance, section) = self.place.unwrap_or((Instance(0), Section::ROOT));
+        [self.event.0, instance.0, section.number().into()]
+    }
+
+    /// What such numbers say.
+    pub(crate) fn of_numbers([event, instance, section]: [u64; 3]) -> Self {
+        let section = u32::try_from(section).map_or(Section::ROOT, Section::of_number);
+        Self { event: EventId(event), place: (instance > 0).then_some((Instance(instance), section)) }
+    }
 }
 
 /// What settles a promise.

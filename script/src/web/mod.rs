@@ -10,6 +10,7 @@ mod natives;
 mod tests;
 mod text;
 mod url;
+mod whole;
 
 use rquickjs::context::EvalOptions;
 use rquickjs::{Ctx, Function, Module, Object, Result};

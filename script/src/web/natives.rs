@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use rquickjs::function::Opt;
 use rquickjs::promise::PromiseState;
-use rquickjs::{Array, Ctx, Exception, Function, Object, Promise, Result, TypedArray, Value};
+use rquickjs::{Array, Ctx, Function, Object, Promise, Result, TypedArray, Value};
 
+use super::whole::whole;
 use super::{form, text, url};
 use crate::clone::{self, Kinds};
 use crate::raw;
@@ -34,19 +35,6 @@ fn bytes<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
         Function::new(ctx.clone(), |to: Bytes<'js>, from: Bytes<'js>| raw::write(&to, &raw::copy(&from)))?,
     )?;
     Ok(())
-}
-
-/// Most bytes that are put together of parts: more than a script's memory has room for, and little enough for a process. One part
-/// may be there many times, so that what a script has does not bound it.
-const WHOLE_BYTES: usize = 256 << 20;
-
-/// Whether so many bytes may be put together.
-pub(super) fn whole(ctx: &Ctx<'_>, bytes: usize) -> Result<()> {
-    if bytes <= WHOLE_BYTES {
-        return Ok(());
-    }
-    let text = format!("What is put together has more than {} MiB.", WHOLE_BYTES >> 20);
-    Err(Exception::throw_range(ctx, &text))
 }
 
 /// One array of the bytes of all.

@@ -4,8 +4,8 @@ use rquickjs::function::Opt;
 use rquickjs::{Array, Ctx, Function, Object, Result};
 use url::{Url, form_urlencoded, quirks};
 
-use super::natives::whole;
 use super::text::Usv;
+use super::whole::whole;
 
 pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
     table.set(

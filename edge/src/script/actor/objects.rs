@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use berth_script::message::{
     Argument, BodyRef, CHANGES_BYTES, Changes, ErrorFlags, Event, EventId, Object, ObjectId, OpId, Opened,
-    Request, STATE_PIECE_BYTES, ScriptError,
+    PART_BYTES, Request, STATE_PIECE_BYTES, ScriptError,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::Semaphore;
@@ -166,6 +166,12 @@ fn updated() -> ScriptError {
     ScriptError::new("Error", Ended::Retired.to_string()).with(flags)
 }
 
+/// What a commit takes up in memory, in bytes: many small parts take more than they are sent as.
+fn weight(sent: usize, changes: &Changes) -> usize {
+    let parts = (changes.entries.len() + changes.pages.len()) * PART_BYTES;
+    sent.max(parts) + COMMIT_OVERHEAD
+}
+
 /// Takes a later commit into an earlier one that has not begun.
 fn merge(into: &mut Changes, later: Changes) {
     if later.clear {
@@ -281,7 +287,7 @@ impl Actor {
         }
         let bytes = std::mem::take(&mut here.pieces);
         let changes = Changes::from_bytes(&bytes).map_err(|_| Lie::Commit)?;
-        let weight = bytes.len() + COMMIT_OVERHEAD;
+        let weight = weight(bytes.len(), &changes);
         here.waiting.push_back((sequence, weight, changes));
         self.objects.unsettled += weight;
         self.begin_commit(id);
@@ -486,6 +492,13 @@ fn body_in(argument: &mut Argument) -> Option<&mut BodyRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_small_parts_weigh_more_than_they_are_sent_as() {
+        let entries = (0..1000).map(|n| (format!("{n}"), None)).collect();
+        let changes = Changes { entries, ..Changes::default() };
+        assert!(weight(6000, &changes) > 64_000 && weight(100_000, &changes) > 100_000);
+    }
 
     #[test]
     fn merged_commits_come_to_the_later_one_over_the_earlier() {

@@ -488,8 +488,8 @@ fn each_lie_about_containers_is_found() {
 #[test]
 fn websockets_that_are_written_to_have_a_bound_and_their_ends_count() {
     let (mut ledger, _) = ledger();
-    let most = u64::try_from(super::SOCKETS).unwrap();
-    let mut open = |ledger: &mut Ledger, n: u64| {
+    let most = u64::try_from(SOCKETS).unwrap();
+    let open = |ledger: &mut Ledger, n: u64| {
         ledger.call(EventId(1000 + n), Answers::Response);
         judged(ledger, &[socket(EventId(1000 + n), BodyRef::Script(ScriptBody(n)))])
     };

@@ -7,8 +7,9 @@ use rusqlite::types::Value as Sql;
 
 use super::kept::{Kept, NotKept, Range};
 use super::{Instance, Live, Pending, Run, Section, Work, ids};
+use crate::isolate::abandon::refused;
 use crate::isolate::convert::{self, bare, bytes, id, number, text};
-use crate::isolate::ops::{add_op, admit, call_glue, name_bodies, refused};
+use crate::isolate::ops::{add_op, admit, call_glue, name_bodies};
 use crate::isolate::state::{Scope, Settle, State};
 use crate::message::{Effect, Object as ObjectRef, ObjectClass, ObjectId, RPC_BYTES};
 use crate::raw;

@@ -23,7 +23,7 @@ use crate::message::{
 };
 
 pub(crate) use self::natives::{
-    abandon, accepted_in, arrive, close, count_pair, hear, make, open, pass, send, unsent, wake,
+    accepted_in, arrive, close, count_pair, hear, make, open, pass, send, unsent, wake,
 };
 
 /// What a message that waits to be heard takes up besides its bytes, in bytes.
@@ -404,6 +404,11 @@ impl Sockets {
     /// The one that sends there.
     pub(crate) fn of(&self, to: ScriptBody) -> Option<u64> {
         self.by_to.get(&to).copied()
+    }
+
+    /// Forgets one; the bodies that it was of.
+    pub(crate) fn give_up(&mut self, number: u64) -> Option<(Option<HostBody>, Option<ScriptBody>)> {
+        self.remove(number).map(|socket| (socket.from, socket.to))
     }
 
     fn remove(&mut self, number: u64) -> Option<Socket> {

@@ -3,8 +3,8 @@
 use rquickjs::{Array, Ctx, Exception, Function, Object, Persistent, Result, Value};
 
 use super::{Given, Heard, Listener, Next, Socket};
-use crate::isolate::objects::{Instance, Section};
-use crate::isolate::ops::{abandon_made, adopt, make_body, name_bodies, sent_out};
+use crate::isolate::abandon::abandon_socket;
+use crate::isolate::ops::{adopt, make_body, name_bodies, sent_out};
 use crate::isolate::state::{Scope, State};
 use crate::isolate::values::{bytes, id, number, text};
 use crate::message::{
@@ -54,7 +54,7 @@ pub(crate) fn make(ctx: &Ctx<'_>, state: &State) -> Result<f64> {
 pub(crate) fn arrive(ctx: &Ctx<'_>, state: &State, event: EventId, from: HostBody) -> Result<u64> {
     let number = state.sockets.borrow_mut().arrived(event, from);
     if state.sockets.borrow().len() > MAX_SOCKETS {
-        abandon(ctx, state, number)?;
+        abandon_socket(ctx, state, number)?;
         return Err(too_many(ctx));
     }
     Ok(number)
@@ -62,21 +62,16 @@ pub(crate) fn arrive(ctx: &Ctx<'_>, state: &State, event: EventId, from: HostBod
 
 /// Where what runs now is: `[event, instance, section]`, for what is to go on there.
 pub(crate) fn accepted_in<'js>(ctx: &Ctx<'js>, state: &State) -> Result<Array<'js>> {
-    let scope = state.scope(ctx)?;
-    let (instance, section) = scope.place.unwrap_or((Instance(0), Section::ROOT));
     let list = Array::new(ctx.clone())?;
-    list.set(0, number(scope.event.0))?;
-    list.set(1, number(instance.0))?;
-    list.set(2, section.number())?;
+    for (index, one) in state.scope(ctx)?.numbers().into_iter().enumerate() {
+        list.set(index, number(one))?;
+    }
     Ok(list)
 }
 
-/// What such a list says. No instance has the number 0.
+/// What such a list says.
 fn scope_of(given: &Array<'_>) -> Result<Scope> {
-    let instance = Instance(id(given.get(1)?));
-    let section = Section::of_number(given.get(2)?);
-    let place = (instance.0 > 0).then_some((instance, section));
-    Ok(Scope { event: EventId(id(given.get(0)?)), place })
+    Ok(Scope::of_numbers([id(given.get(0)?), id(given.get(1)?), id(given.get(2)?)]))
 }
 
 /// Has something run where a WebSocket was accepted, if that is still there; whether it is. `None`: that is where this runs.
@@ -103,14 +98,6 @@ pub(crate) fn wake<'js>(
 pub(crate) fn unsent(state: &State, number: u64) -> usize {
     let to = state.sockets.borrow().get(number).and_then(|socket| socket.to);
     to.map_or(0, |to| state.bodies.borrow().unsent_of(to))
-}
-
-/// A message in which one was to be given away does not leave.
-pub(crate) fn abandon(ctx: &Ctx<'_>, state: &State, number: u64) -> Result<()> {
-    let gone = state.sockets.borrow_mut().remove(number);
-    let Some(socket) = gone else { return Ok(()) };
-    socket.from.into_iter().for_each(|from| state.push(Effect::Cancelled(from)));
-    socket.to.map_or(Ok(()), |to| abandon_made(ctx, state, to))
 }
 
 /// Has what comes be heard from now on.
