@@ -12,6 +12,8 @@ use super::Args;
 const OF_SECRETS: [&str; 3] = ["secret", "secrets-store", "registries"];
 /// What stands in the place of such a word.
 const UNTOLD: &str = "…";
+/// Longest name of an option that is told, in bytes: longer than any there is.
+const NAME_BYTES: usize = 30;
 
 impl Args {
     /// Reads the command line, or ends the process with what is wrong with it.
@@ -47,9 +49,17 @@ fn untold(words: &[OsString], mut error: Error) -> Error {
 /// Replaces a word of the command line; of an option only what is behind its name.
 fn hide(error: &mut Error, kind: ContextKind) {
     let Some(ContextValue::String(word)) = error.get(kind) else { return };
-    let option = word.split('=').next().filter(|name| name.starts_with("--"));
+    let option = word.split('=').next().filter(|name| is_name(name));
     let told = option.unwrap_or(UNTOLD).to_owned();
     error.insert(kind, ContextValue::String(told));
+}
+
+/// Whether a word reads like the name of an option, which may be mistyped. A key in PEM begins like an option, too.
+fn is_name(word: &str) -> bool {
+    let name = word.strip_prefix("--").unwrap_or_default();
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.len() <= NAME_BYTES
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
 }
 
 #[cfg(test)]
@@ -67,6 +77,8 @@ mod tests {
         for words in [
             "berth secret put KEY hidden",
             "berth secret put KEY=hidden",
+            "berth secret put KEY -----BEGIN-hidden-----",
+            "berth secret put KEY --1hidden",
             "berth secret hidden",
             "berth secret put KEY --store=-hidden=",
             "berth secret put KEY --value=hidden",

@@ -441,7 +441,7 @@ impl Keeper {
         }
     }
 
-    /// Carries out what was ordered last.
+    /// Carries out what was ordered last, unless the object is back, whose orders come first.
     async fn finish(&mut self) {
         loop {
             self.act();
@@ -451,6 +451,7 @@ impl Keeper {
             tokio::select! {
                 event = self.phase.next() => self.happened(event),
                 () = acted(&mut self.acting) => self.acting = None,
+                () = self.of.turn.over() => return,
             }
         }
     }

@@ -6,6 +6,9 @@ use super::state::State;
 use super::values::id;
 use crate::message::{BodyRef, Effect, HostBody, ScriptBody, ScriptError};
 
+/// What those get who read or write a body of such a message.
+const UNSENT: &str = "The message with this body was not sent.";
+
 /// A message is refused for this reason, which stays what is thrown; what it held is given up by `clean`.
 pub(crate) fn refused<T>(
     ctx: &Ctx<'_>,
@@ -47,9 +50,9 @@ pub(crate) fn abandon_body(ctx: &Ctx<'_>, state: &State, body: &BodyRef) -> Resu
     match body {
         BodyRef::None | BodyRef::Bytes(_) => Ok(()),
         BodyRef::Host(host) => {
-            drop(state.bodies.borrow_mut().cancel(*host));
+            let reader = state.bodies.borrow_mut().cancel(*host).and_then(|(_, reader)| reader);
             state.push(Effect::Cancelled(*host));
-            Ok(())
+            reader.map_or(Ok(()), |reader| reader.reject(ctx, &ScriptError::new("TypeError", UNSENT)))
         }
         BodyRef::Script(made) => abandon_made(ctx, state, *made),
     }
@@ -66,8 +69,7 @@ pub(crate) fn abandon_made(ctx: &Ctx<'_>, state: &State, made: ScriptBody) -> Re
     for call in std::iter::once(event).chain(lent) {
         state.calls.borrow_mut().change(call, |call| call.bodies = call.bodies.saturating_sub(1));
     }
-    let text = "The message with this body was not sent.";
-    writers.into_iter().try_for_each(|settle| settle.reject(ctx, &ScriptError::new("TypeError", text)))
+    writers.into_iter().try_for_each(|settle| settle.reject(ctx, &ScriptError::new("TypeError", UNSENT)))
 }
 
 /// A WebSocket that was to be given away in a message that does not leave.

@@ -116,6 +116,7 @@ impl State {
                     let destination = Destination::Object(object);
                     self.tell_of(event, Effect::Fetch { op, event, destination, request, follow });
                 } else {
+                    self.goes_inside(event);
                     self.fetch_here(op, object, request);
                 }
             }
@@ -123,6 +124,7 @@ impl State {
                 if self.objects.borrow().is_elsewhere(object.id) {
                     self.tell_of(event, Effect::Rpc { op, event, object, method, args });
                 } else {
+                    self.goes_inside(event);
                     self.call_here(op, object, method, args);
                 }
             }
@@ -211,6 +213,10 @@ impl State {
         if let BodyRef::Host(host) = body {
             self.bodies.borrow_mut().arrived(*host, event);
         }
+    }
+
+    fn goes_inside(&self, event: EventId) {
+        self.calls.borrow_mut().change(event, |call| call.inside = true);
     }
 
     fn fetch_here(&self, op: OpId, object: Box<Object>, mut request: Box<Request>) {

@@ -282,14 +282,16 @@ impl Isolate {
     }
 
     /// Nobody waits for a call's answer any more. One of the worker's own ends with that, but for the promises that it wants to have
-    /// waited for, and for its WebSockets, which end by themselves; one of an object goes on for a while.
+    /// waited for. Others go on for a while: those of objects, those that have called an object in here, which is told by the end of
+    /// what passed through, and those with WebSockets, which end by themselves.
     fn abort(&mut self, event: EventId) {
-        let Some(worker) = self.state.calls.borrow_mut().get(event).map(|call| call.worker) else { return };
+        let alone = self.state.calls.borrow_mut().get(event).map(|call| call.worker && !call.inside);
+        let Some(alone) = alone else { return };
         self.state.end_in_time(event);
         self.go_on(Some(self.state.scope_of(event)), move |ctx, state| {
             ops::call_glue(ctx, state, "abort", (convert::number(event.0),)).map(drop)
         });
-        if worker && !self.state.sockets.borrow().has(event) {
+        if alone && !self.state.sockets.borrow().has(event) {
             self.state.calls.borrow_mut().change(event, |call| call.gone = true);
             self.end_done();
         }

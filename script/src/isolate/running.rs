@@ -26,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) subrequests: u32,
     /// Whether it is one of the worker's own, and none of an object.
     pub(crate) worker: bool,
+    /// Whether it has called an object in here: what passes between the two may outlast its client.
+    pub(crate) inside: bool,
     /// Whether nobody waits for its answer any more: only promises that it wants to have waited for keep it.
     pub(crate) gone: bool,
     /// WebSocketPairs that it has made.

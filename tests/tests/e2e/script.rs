@@ -1,6 +1,7 @@
 //! Apps whose requests a program answers, in a process of its own beside everything else.
 
 mod containers;
+mod hooks;
 mod kills;
 mod leaks;
 

@@ -65,7 +65,7 @@ pub(super) struct Here {
     queued: bool,
     /// Whether a commit has failed, so that no other is tried.
     failed: bool,
-    waiting: VecDeque<(u64, usize, Changes)>,
+    waiting: VecDeque<Waiting>,
     /// Since when another wants it.
     wanted: Option<Instant>,
     /// Whether it was told to go at once, for the edge's reasons.
@@ -75,18 +75,33 @@ pub(super) struct Here {
     pub(super) container_changes: ContainerChanges,
 }
 
+/// What waits to be committed.
+struct Waiting {
+    /// The number of its last commit.
+    sequence: u64,
+    /// What it takes up in memory, in bytes.
+    weight: usize,
+    /// Whether it has more bytes than a commit may have.
+    too_large: bool,
+    changes: Changes,
+}
+
 impl Here {
-    /// What waits to be committed, joined up to what may be at once, with its last number and its bytes.
-    fn take_commit(&mut self) -> Option<(u64, usize, Changes)> {
-        let (mut sequence, mut weight, mut changes) = self.waiting.pop_front()?;
-        while let Some((_, next, _)) = self.waiting.front()
-            && weight + next <= COMMIT_BYTES
-            && let Some((number, next, later)) = self.waiting.pop_front()
+    /// What waits to be committed, joined up to what may be at once.
+    fn take_commit(&mut self) -> Option<Waiting> {
+        let mut first = self.waiting.pop_front()?;
+        while let Some(next) = self.waiting.front()
+            && first.weight + next.weight <= COMMIT_BYTES
+            && let Some(next) = self.waiting.pop_front()
         {
-            merge(&mut changes, later);
-            (sequence, weight) = (number, weight + next);
+            merge(&mut first.changes, next.changes);
+            (first.sequence, first.weight) = (next.sequence, first.weight + next.weight);
         }
-        Some((sequence, weight, changes))
+        Some(first)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(|waiting| waiting.weight).sum()
     }
 }
 
@@ -134,7 +149,7 @@ impl Objects {
 
     /// What waits to be committed does not wait any more.
     fn give_up(&mut self, here: &Here) {
-        self.unsettled -= here.waiting.iter().map(|(_, bytes, _)| bytes).sum::<usize>();
+        self.unsettled -= here.waiting_bytes();
     }
 
     /// Whether an object may have its commit begun now; if not, its turn comes.
@@ -288,7 +303,8 @@ impl Actor {
         let bytes = std::mem::take(&mut here.pieces);
         let changes = Changes::from_bytes(&bytes).map_err(|_| Lie::Commit)?;
         let weight = weight(bytes.len(), &changes);
-        here.waiting.push_back((sequence, weight, changes));
+        let too_large = bytes.len() + COMMIT_OVERHEAD > COMMIT_BYTES;
+        here.waiting.push_back(Waiting { sequence, weight, too_large, changes });
         self.objects.unsettled += weight;
         self.begin_commit(id);
         Ok(())
@@ -300,8 +316,8 @@ impl Actor {
             return;
         }
         let Some(here) = self.objects.here.get_mut(&id) else { return };
-        let Some((sequence, weight, changes)) = here.take_commit() else { return };
-        if weight > COMMIT_BYTES {
+        let Some(Waiting { sequence, weight, too_large, changes }) = here.take_commit() else { return };
+        if too_large {
             self.objects.unsettled -= weight;
             return self.commit_failed(id, sequence);
         }
@@ -324,27 +340,30 @@ impl Actor {
         let &Commit { id, life, sequence, weight, durable } = commit;
         self.objects.committing -= 1;
         self.objects.unsettled -= weight;
-        if let Some(here) = self.objects.here.get_mut(&id).filter(|here| here.life == life) {
+        let of_this_life = self.objects.here.get_mut(&id).filter(|here| here.life == life);
+        if let Some(here) = of_this_life {
             here.busy = false;
             if durable {
                 self.tell(&Event::Committed(id, sequence));
-                self.begin_commit(id);
             } else {
                 self.commit_failed(id, sequence);
             }
         }
+        // Those that wait for their turn come first: an object that always has more would keep its own.
         while self.objects.committing < COMMITS
             && let Some(next) = self.objects.next_turn()
         {
             self.begin_commit(next);
         }
+        self.begin_commit(id);
     }
 
     /// Nothing of the object is written any more: its script takes it back to what is durable, by a reset. What is under way of the
     /// script's is not kept either, so that it never fills the link.
     fn commit_failed(&mut self, id: ObjectId, sequence: u64) {
         if let Some(here) = self.objects.here.get_mut(&id) {
-            self.objects.unsettled -= here.waiting.drain(..).map(|(_, bytes, _)| bytes).sum::<usize>();
+            self.objects.unsettled -= here.waiting_bytes();
+            here.waiting.clear();
             here.pieces = Vec::new();
             (here.failed, here.told_to_go) = (true, true);
         }

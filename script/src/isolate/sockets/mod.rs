@@ -430,9 +430,9 @@ impl Sockets {
         }
     }
 
-    /// Whether a call has one.
+    /// Whether a call has one, or has passed one on.
     pub(crate) fn has(&self, event: EventId) -> bool {
-        self.sockets.values().any(|socket| socket.event == event)
+        self.sockets.values().any(|socket| socket.event == event || socket.calls.contains(&event))
     }
 
     /// Bytes that have come and were not heard.

@@ -117,12 +117,18 @@ fn it_breaks_off_with_its_object() {
 
 #[test]
 fn it_ends_when_nobody_reads_it() {
-    let mut edge = edge();
-    let event = edge.request("/waits");
-    let body = named(&edge, event);
-    edge.give(Event::Cancelled(body));
-    assert_eq!(came(&edge, body).1, Some(Piece::End));
-    assert!(is_done(&edge, event));
+    // The client's end is told before that of what it read.
+    for aborted in [false, true] {
+        let mut edge = edge();
+        let event = edge.request("/waits");
+        let body = named(&edge, event);
+        if aborted {
+            edge.give(Event::Aborted(event));
+        }
+        edge.give(Event::Cancelled(body));
+        assert_eq!(came(&edge, body).1, Some(Piece::End));
+        assert!(is_done(&edge, event));
+    }
 }
 
 #[test]

@@ -630,3 +630,22 @@ fn a_socket_that_its_caller_leaves_behind_is_lost_to_the_object() {
         assert_eq!(edge.isolate.state.calls.borrow().len(), usize::from(path != "/open"), "{path}");
     }
 }
+
+/// A client that is lost takes its call with it before the end of what it sent is told: the object hears of that all the same.
+#[test]
+fn an_object_hears_that_a_client_is_lost_whose_socket_the_worker_passed_on() {
+    let listens = "async fetch() {
+        const { 0: client, 1: server } = new WebSocketPair();
+        server.accept();
+        server.addEventListener('close', (e) => { console.log('close', e.code); server.close(); });
+        return new Response(null, { status: 101, webSocket: client });
+    }";
+    let mut edge = with(listens, PASSES);
+    let event = edge.upgrade("/");
+    edge.joined(event);
+    edge.give(Event::Aborted(event));
+    edge.give(Event::Body(CLIENT, Piece::Failed("Network connection lost.".to_owned())));
+    assert_eq!(edge.lines(), ["close 1006"]);
+    assert!(is_done(&edge, event));
+    assert_eq!(edge.isolate.state.sockets.borrow().len(), 0);
+}
