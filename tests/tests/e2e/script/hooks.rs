@@ -56,9 +56,10 @@ fn project(directory: PathBuf) -> Result<PathBuf> {
     for name in ["package.json", "package-lock.json"] {
         fs::copy(example.join(name), directory.join(name))?;
     }
+    fs::copy(Path::new(ROOT).join("target/examples/hello"), directory.join("hello"))?;
     let configuration = json!({
         "name": "hooks", "main": "index.js", "compatibility_date": "2026-01-31",
-        "containers": [{"class_name": "Room", "image": format!("{ROOT}/target/examples/hello"), "max_instances": 2}],
+        "containers": [{"class_name": "Room", "image": "./hello", "max_instances": 2}],
         "durable_objects": {"bindings": [{"name": "ROOM", "class_name": "Room"}]},
         "migrations": [{"tag": "v1", "new_sqlite_classes": ["Room"]}],
     });
