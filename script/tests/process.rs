@@ -206,8 +206,11 @@ impl Script {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut buffer = [0; 4096];
         loop {
-            if let Some(effect) = inbound.next_message().unwrap() {
-                return effect;
+            match inbound.next_message().unwrap() {
+                // When that is told depends on how fast the machine is.
+                Some(Effect::Used(_)) => continue,
+                Some(effect) => return effect,
+                None => {}
             }
             let count = socket.read(&mut buffer).unwrap_or(0);
             if count == 0 {
@@ -331,12 +334,7 @@ fn a_lost_isolate_is_replaced() {
     script.load(0, ECHO);
     for round in 1..30 {
         script.fetch(0, round, "/much");
-        let mut said = script.next(0);
-        // What it has used may be told before.
-        if matches!(said, Effect::Used(_)) {
-            said = script.next(0);
-        }
-        assert_eq!(said, Effect::Condemned(Condemned::Memory));
+        assert_eq!(script.next(0), Effect::Condemned(Condemned::Memory));
         // What comes before it is loaded anew means nothing.
         script.fetch(0, round, "/a");
         script.load(0, ECHO);
