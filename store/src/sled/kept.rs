@@ -1,8 +1,17 @@
 //! What the objects of each app keep together, added up from their heads: once, and followed by the writer with each batch from then on.
 //! So a write that fails counts for nothing, and what is removed, by whomever, counts no more.
+//!
+//! ```text
+//! (nothing) ──somebody asks──▶ To(key), a page after the other ──▶ All
+//!                                  batches go in between: what they change up to that key is followed, what is beyond is read yet
+//! ```
+//!
+//! What fails, and what happens then: heads cannot be read, and whoever has asked is told; the next one goes on from there.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use berth_common::ids::AppName;
 
@@ -11,20 +20,64 @@ use super::tables::{Table, Trees, failed};
 use crate::value;
 use crate::{StateHead, StoreError};
 
+/// Pieces of heads that are read at once, while a batch waits: some milliseconds.
+const PAGE: usize = 1024;
+
+/// How long batches are let through between two pages.
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// The sums, once somebody has asked for one.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// Held while a batch goes to the database, and while heads are read: so each is in a sum once.
+    /// Held by whoever adds up.
+    adding: Mutex<()>,
+    /// Held while a batch goes to the database, and while a page of heads is read: so each is in a sum once.
     heads: Mutex<()>,
     /// Held for a look or a change only.
-    sums: Mutex<Option<Sums>>,
+    sums: Mutex<Sums>,
 }
 
-/// Bytes by app.
-type Sums = HashMap<AppName, u64>;
+#[derive(Default)]
+struct Sums {
+    counted: Counted,
+    /// Bytes by app.
+    bytes: HashMap<AppName, u64>,
+}
 
-/// How many bytes an app keeps less, and how many more.
-pub(super) type Moved = (AppName, u64, u64);
+/// Up to where heads are in the sums.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+enum Counted {
+    #[default]
+    Nothing,
+    To(Vec<u8>),
+    All,
+}
+
+impl Counted {
+    /// Whether the head with this key is.
+    fn has(&self, key: &[u8]) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::To(last) => key <= last.as_slice(),
+            Self::All => true,
+        }
+    }
+}
+
+impl Sums {
+    fn change(&mut self, app: AppName, less: u64, more: u64) {
+        let sum = self.bytes.entry(app).or_default();
+        *sum = sum.saturating_sub(less).saturating_add(more);
+    }
+}
+
+/// How many bytes an app keeps less, and how many more, by the head with this key.
+pub(super) struct Moved {
+    key: Vec<u8>,
+    app: AppName,
+    less: u64,
+    more: u64,
+}
 
 impl Kept {
     /// What an app's objects keep. The first time, all heads are read.
@@ -32,18 +85,28 @@ impl Kept {
         if let Some(bytes) = self.known(app) {
             return Ok(bytes);
         }
-        let _still = lock(&self.heads);
-        // Another may have been faster.
-        if self.known(app).is_none() {
-            let sums = add_up(trees)?;
-            *lock(&self.sums) = Some(sums);
+        let _one = lock(&self.adding);
+        while self.known(app).is_none() {
+            self.add_page(trees)?;
+            std::thread::sleep(PAUSE);
         }
         Ok(self.known(app).unwrap_or_default())
     }
 
     fn known(&self, app: &AppName) -> Option<u64> {
         let sums = lock(&self.sums);
-        sums.as_ref().map(|sums| sums.get(app).copied().unwrap_or_default())
+        (sums.counted == Counted::All).then(|| sums.bytes.get(app).copied().unwrap_or_default())
+    }
+
+    /// Adds the next page of heads.
+    fn add_page(&self, trees: &Trees) -> Result<(), StoreError> {
+        let _still = lock(&self.heads);
+        let before = lock(&self.sums).counted.clone();
+        let (found, counted) = page_after(&before, trees)?;
+        let mut sums = lock(&self.sums);
+        found.into_iter().for_each(|head| sums.change(head.key.app, 0, head.bytes));
+        sums.counted = counted;
+        Ok(())
     }
 
     /// Has the batch written that makes these moves.
@@ -55,12 +118,12 @@ impl Kept {
         let _still = lock(&self.heads);
         write()?;
         let mut sums = lock(&self.sums);
-        let Some(sums) = &mut *sums else { return Ok(()) };
-        for (app, less, more) in moved {
-            let sum = sums.entry(app).or_default();
-            *sum = sum.saturating_sub(less).saturating_add(more);
+        for Moved { key, app, less, more } in moved {
+            if sums.counted.has(&key) {
+                sums.change(app, less, more);
+            }
         }
-        sums.retain(|_, bytes| *bytes > 0);
+        sums.bytes.retain(|_, bytes| *bytes > 0);
         Ok(())
     }
 }
@@ -69,17 +132,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn add_up(trees: &Trees) -> Result<Sums, StoreError> {
-    let mut sums = Sums::new();
-    for piece in trees.get(Table::States).iter().keys() {
+/// The heads that come next, and up to where heads are counted with them.
+fn page_after(before: &Counted, trees: &Trees) -> Result<(Vec<StateHead>, Counted), StoreError> {
+    let (mut heads, mut last) = (Vec::new(), None);
+    let tree = trees.get(Table::States);
+    let rest = match before {
+        Counted::To(last) => tree.range::<&[u8], _>((Bound::Excluded(last.as_slice()), Bound::Unbounded)),
+        Counted::Nothing | Counted::All => tree.iter(),
+    };
+    for piece in rest.keys().take(PAGE) {
         let piece = piece.map_err(failed)?;
-        let Some(key) = value::first_piece_of(&piece) else { continue };
         // A damaged one counts for nothing, here and below: its object cannot be used, and no other is to suffer for it.
-        if let Ok(Some(head)) = trees.read::<StateHead>(Table::States, key) {
-            *sums.entry(head.key.app).or_default() += head.bytes;
-        }
+        let key = value::first_piece_of(&piece);
+        heads.extend(key.and_then(|key| trees.read::<StateHead>(Table::States, key).ok().flatten()));
+        last = Some(piece.to_vec());
     }
-    Ok(sums)
+    Ok((heads, last.map_or(Counted::All, Counted::To)))
 }
 
 /// What a batch moves.
@@ -87,10 +155,11 @@ pub(super) fn moved(draft: &Draft<'_>) -> Vec<Moved> {
     let mut moved = Vec::new();
     for key in draft.changed(Table::States).filter_map(value::first_piece_of) {
         let before = draft.trees().read::<StateHead>(Table::States, key).ok().flatten();
-        moved.extend(before.map(|head| (head.key.app, head.bytes, 0)));
+        let by = |head: StateHead, less, more| Moved { key: key.to_vec(), app: head.key.app, less, more };
+        moved.extend(before.map(|head| (head.bytes, head)).map(|(bytes, head)| by(head, bytes, 0)));
         let now = value::read(key, |piece| draft.get(Table::States, piece)).ok().flatten();
         let now = now.and_then(|head| serde_json::from_slice::<StateHead>(&head).ok());
-        moved.extend(now.map(|head| (head.key.app, 0, head.bytes)));
+        moved.extend(now.map(|head| (head.bytes, head)).map(|(bytes, head)| by(head, 0, bytes)));
     }
     moved
 }
@@ -142,6 +211,32 @@ mod tests {
         assert_eq!(keeps(&store), 75);
         commit(&store, vec![write(StateChange::gone(state("one").head.key.id()))]);
         assert_eq!(keeps(&store), 5);
+    }
+
+    /// Objects are written, changed and removed while what there is is being added up: each counts once.
+    #[test]
+    fn what_is_written_while_others_are_added_up_counts_once() {
+        let directory = TempDir::new().unwrap();
+        let store = SledStore::open(directory.path()).unwrap();
+        let object = |n: usize, bytes| {
+            let mut change = StateChange::whole(state(&format!("o{n}")));
+            if let Some(head) = &mut change.head {
+                head.bytes = bytes;
+            }
+            write(change)
+        };
+        commit(&store, (0..3 * super::PAGE).map(|n| object(n, 5)).collect());
+        let removed = state("o7").head.key.id();
+        let sum = std::thread::scope(|scope| {
+            let sum = scope.spawn(|| keeps(&store));
+            for n in 0..40 {
+                commit(&store, vec![object(n * 50, 6), object(10_000 + n, 7)]);
+            }
+            commit(&store, vec![write(StateChange::gone(removed))]);
+            sum.join().unwrap()
+        });
+        assert!(sum >= 3 * super::PAGE as u64 * 5 - 5);
+        assert_eq!(keeps(&store), 3 * super::PAGE as u64 * 5 + 40 + 40 * 7 - 5);
     }
 
     #[test]
