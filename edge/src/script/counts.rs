@@ -88,8 +88,11 @@ impl Counts {
         }
         page.histogram("berth_edge_script_event_duration_seconds", "Time until all of a call has ended")
             .with(&[], self.took.read());
-        page.counter("berth_edge_script_cpu_seconds_total", "CPU time of calls of programs")
-            .is(Duration::from_micros(self.cpu_us.get()));
+        page.counter(
+            "berth_edge_script_cpu_seconds_total",
+            "CPU time of programs: of their calls, of loading them, and of what goes on beside",
+        )
+        .is(Duration::from_micros(self.cpu_us.get()));
         let lost = page.counter(
             "berth_edge_script_lost_total",
             "Isolates and processes of programs that were lost, with all that they did",
