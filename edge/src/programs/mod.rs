@@ -196,7 +196,7 @@ fn has_secrets(current: &Current) -> bool {
 }
 
 /// How often is tried again to read the secrets that a program lacks, because nothing tells when a key file is back. It costs a look at
-/// the file and some milliseconds for each such program.
+/// the file, and for each such program a read of each of its secrets.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 
 /// Starts programs anew that see other values of secrets than there are, for as long as it is polled.

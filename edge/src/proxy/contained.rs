@@ -85,17 +85,17 @@ impl Containers for RoutedContainers {
         let (turn, signal_share) = (self.shared.begin(key.id()), self.shared.signals(&key.app));
         let begun = async move {
             let (words, heard) = mpsc::unbounded_channel();
-            let said = Arc::new(Said::default());
-            let hears = Arc::clone(&said);
+            let numbers = Arc::new(Numbers::default());
+            let seen = Arc::clone(&numbers);
             let begin = |proxy| async move {
-                let object = TheObject { proxy, key, class, changes, said: hears, turn, signal_share };
+                let object = TheObject { proxy, key, class, changes, numbers: seen, turn, signal_share };
                 let keeper = Keeper::new(object).await;
                 let running = keeper.runs();
                 tokio::spawn(keeper.run(heard));
                 running
             };
             let running = shards.run(shard, begin).await.map_err(|error| failed(&error))?;
-            Ok(Contained { running, container: Box::new(Handle { words, said }) as _ })
+            Ok(Contained { running, container: Box::new(Handle { words, numbers }) as _ })
         };
         begun.boxed()
     }
@@ -126,16 +126,16 @@ enum Word {
     Reset(Box<dyn Send>),
 }
 
-/// What the script's side says without a word.
+/// Numbers that the script's end and the keeper share.
 #[derive(Default)]
-struct Said {
+struct Numbers {
     /// Signals that are under way.
     signals: AtomicUsize,
     /// How long the container goes on when its object is gone, in milliseconds.
     keep_ms: AtomicU64,
 }
 
-impl Said {
+impl Numbers {
     fn keep(&self) -> Duration {
         Duration::from_millis(self.keep_ms.load(Ordering::Acquire)).min(LONGEST_KEEP)
     }
@@ -145,15 +145,15 @@ impl Said {
 struct Handle {
     /// Bounded: signals by `WAITING`, requests by those that a script may have, all else comes once a start.
     words: mpsc::UnboundedSender<Word>,
-    said: Arc<Said>,
+    numbers: Arc<Numbers>,
 }
 
 impl Container for Handle {
     fn order(&mut self, order: Order) {
         match order {
-            Order::KeepFor(ms) => return self.said.keep_ms.store(ms, Ordering::Release),
-            Order::Signal(_) if self.said.signals.fetch_add(1, Ordering::AcqRel) >= WAITING => {
-                self.said.signals.fetch_sub(1, Ordering::AcqRel);
+            Order::KeepFor(ms) => return self.numbers.keep_ms.store(ms, Ordering::Release),
+            Order::Signal(_) if self.numbers.signals.fetch_add(1, Ordering::AcqRel) >= WAITING => {
+                self.numbers.signals.fetch_sub(1, Ordering::AcqRel);
                 return;
             }
             _ => {}
@@ -215,7 +215,7 @@ struct TheObject {
     key: ObjectKey,
     class: Arc<ClassSpec>,
     changes: ContainerChanges,
-    said: Arc<Said>,
+    numbers: Arc<Numbers>,
     turn: Turn,
     signal_share: Arc<Semaphore>,
 }
@@ -273,7 +273,7 @@ impl Keeper {
 
     fn order(&mut self, order: Order) {
         if matches!(order, Order::Signal(_)) {
-            self.of.said.signals.fetch_sub(1, Ordering::AcqRel);
+            self.of.numbers.signals.fetch_sub(1, Ordering::AcqRel);
         }
         match (order, &self.phase) {
             (Order::Start(start), Phase::Idle) => self.phase = Phase::Starting(self.launch(*start)),
@@ -412,7 +412,7 @@ impl Keeper {
 
     /// The object's code has failed.
     async fn reset(mut self, until: Box<dyn Send>) {
-        if !self.of.said.keep().is_zero() {
+        if !self.of.numbers.keep().is_zero() {
             drop(until);
             return self.leave().await;
         }
@@ -432,7 +432,7 @@ impl Keeper {
     /// The object is gone. Without a hold the container goes on for the class's `sleep_after`.
     async fn leave(mut self) {
         self.finish().await;
-        let (keep, turn) = (self.of.said.keep(), &self.of.turn);
+        let (keep, turn) = (self.of.numbers.keep(), &self.of.turn);
         if let Phase::Running { hold: Some(_hold), end, .. } = self.phase {
             tokio::select! {
                 _ = tokio::time::timeout(keep, end) => {}
@@ -449,6 +449,8 @@ impl Keeper {
                 return;
             }
             tokio::select! {
+                // What is being ordered is at least on its way before the object's return counts.
+                biased;
                 event = self.phase.next() => self.happened(event),
                 () = acted(&mut self.acting) => self.acting = None,
                 () = self.of.turn.over() => return,

@@ -130,8 +130,8 @@ impl Changes {
 
 /// Reads no more entries, or pages, than there can be: what comes may say that it has a great many of no length.
 fn parts<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T>, D::Error> {
-    struct Parts<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Parts<T> {
+    struct BoundedList<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedList<T> {
         type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,7 +149,7 @@ fn parts<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<
             Ok(parts)
         }
     }
-    from.deserialize_seq(Parts(PhantomData))
+    from.deserialize_seq(BoundedList(PhantomData))
 }
 
 /// What an edge says when it is asked for an object.

@@ -20,7 +20,7 @@ use super::tables::{Table, Trees, failed};
 use crate::value;
 use crate::{StateHead, StoreError};
 
-/// Pieces of heads that are read at once, while a batch waits: some milliseconds.
+/// Pieces of heads that are read at once: a batch waits for so many at most.
 const PAGE: usize = 1024;
 
 /// How long batches are let through between two pages.
@@ -65,9 +65,12 @@ impl Counted {
 }
 
 impl Sums {
-    fn change(&mut self, app: AppName, less: u64, more: u64) {
-        let sum = self.bytes.entry(app).or_default();
-        *sum = sum.saturating_sub(less).saturating_add(more);
+    fn change(&mut self, app: &AppName, less: u64, more: u64) {
+        let before = self.bytes.get(app).copied().unwrap_or_default();
+        match before.saturating_sub(less).saturating_add(more) {
+            0 => drop(self.bytes.remove(app)),
+            now => drop(self.bytes.insert(app.clone(), now)),
+        }
     }
 }
 
@@ -104,7 +107,7 @@ impl Kept {
         let before = lock(&self.sums).counted.clone();
         let (found, counted) = page_after(&before, trees)?;
         let mut sums = lock(&self.sums);
-        found.into_iter().for_each(|head| sums.change(head.key.app, 0, head.bytes));
+        found.into_iter().for_each(|head| sums.change(&head.key.app, 0, head.bytes));
         sums.counted = counted;
         Ok(())
     }
@@ -120,10 +123,9 @@ impl Kept {
         let mut sums = lock(&self.sums);
         for Moved { key, app, less, more } in moved {
             if sums.counted.has(&key) {
-                sums.change(app, less, more);
+                sums.change(&app, less, more);
             }
         }
-        sums.bytes.retain(|_, bytes| *bytes > 0);
         Ok(())
     }
 }

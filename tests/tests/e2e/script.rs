@@ -65,6 +65,16 @@ pub(crate) fn script_process(cluster: &Cluster) -> Result<u32> {
     found.first().copied().context("no script process")
 }
 
+/// Kills the script process in one round, and in the next the edge, which is started again.
+pub(crate) async fn kill_by_turns(cluster: &mut Cluster, round: usize) -> Result<()> {
+    if round.is_multiple_of(2) {
+        return Ok(kill(Pid::from_raw(script_process(cluster)?.try_into()?), Signal::SIGKILL)?);
+    }
+    cluster.kill_edge()?;
+    cluster.start_edge()?;
+    cluster.until_connected().await
+}
+
 #[test]
 fn a_program_answers_beside_containers_whatever_is_killed() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {

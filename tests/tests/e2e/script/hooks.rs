@@ -1,5 +1,5 @@
-//! The hooks of the npm package `@cloudflare/containers` while the script process and the edge are killed: the end of each container
-//! is told once, also if it came while nobody was there to hear of it.
+//! The hooks of the npm package `@cloudflare/containers` while the script process and the edge are killed: each start and each end of
+//! a container is told once, also an end that came while nobody was there to hear of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,15 @@ use berth_tests::client::Client;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::scenario::{Outcome, count, scenario};
 use berth_tests::wait::until;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::{PATIENCE, script_process};
+use super::{PATIENCE, kill_by_turns};
 
 /// The top of the repository.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// How much later a process is killed in each round, in milliseconds, after an end was asked for: before it, in it, and after it.
-const LATER_MS: u64 = 3;
+/// How much later a process is killed in each round, after an end was asked for: before it, in it, and after it.
+const LATER: Duration = Duration::from_millis(3);
 
 /// How long is waited for an end that is told twice: some times as long as the package's alarm takes.
 const TWICE: Duration = Duration::from_secs(3);
@@ -77,27 +75,22 @@ async fn told(client: &Client) -> Result<Value> {
 }
 
 /// Kills the script process or the edge a moment after the end was asked for.
-async fn kill_one(cluster: &mut Cluster, round: u64) -> Result<()> {
-    tokio::time::sleep(Duration::from_millis(round * LATER_MS)).await;
-    if round.is_multiple_of(2) {
-        return Ok(kill(Pid::from_raw(script_process(cluster)?.try_into()?), Signal::SIGKILL)?);
-    }
-    cluster.kill_edge()?;
-    cluster.start_edge()?;
-    cluster.until_connected().await
+async fn kill_later(cluster: &mut Cluster, round: usize) -> Result<()> {
+    tokio::time::sleep(LATER * u32::try_from(round)?).await;
+    kill_by_turns(cluster, round).await
 }
 
 #[test]
-fn each_end_is_told_once_whatever_is_killed() -> Outcome {
+fn each_start_and_end_is_told_once_whatever_is_killed() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         let directory = project(cluster.directory().join("hooks"))?;
         let deployed = cluster.berth(&["deploy", &directory.to_string_lossy()]).await?;
         ensure!(deployed.status.success(), "{}", String::from_utf8_lossy(&deployed.stderr));
-        for round in 0..u64::try_from(count(6, 60))? {
+        for round in 0..count(6, 60) {
             let client = cluster.client();
             let answers = async || client.get("/boot").await?.success();
             until("an answer of the container", PATIENCE, answers).await?;
-            let (_, killed) = tokio::join!(client.get("/end"), kill_one(cluster, round));
+            let (_, killed) = tokio::join!(client.get("/end"), kill_later(cluster, round));
             killed?;
             let client = cluster.client();
             let ended = async || {
@@ -106,12 +99,14 @@ fn each_end_is_told_once_whatever_is_killed() -> Outcome {
                     // Who asked was lost with what was killed.
                     client.get("/end").await?.success()?;
                 }
-                ensure!(told["stops"].as_u64() > Some(round) && told["running"] == json!(false), "{told}");
+                let ended = told["running"] == json!(false) && told["stops"] != json!(round);
+                ensure!(ended, "{told}");
                 Ok(())
             };
             until("the end of the container", PATIENCE, ended).await?;
             let told = told(&client).await?;
-            ensure!(told["stops"] == json!(round + 1), "round {round}: {told}");
+            let once = told["starts"] == json!(round + 1) && told["stops"] == json!(round + 1);
+            ensure!(once, "round {round}: {told}");
         }
         let before = told(&cluster.client()).await?;
         tokio::time::sleep(TWICE).await;

@@ -12,12 +12,10 @@ use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::scenario::{Outcome, count, scenario};
 use berth_tests::wait::until;
 use futures_util::future::{join_all, try_join_all};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::containers::deploy_rooms;
-use super::{PATIENCE, script_process};
+use super::{PATIENCE, kill_by_turns};
 
 /// Objects that work at once.
 const OBJECTS: usize = 4;
@@ -121,16 +119,6 @@ async fn until_one_has_two(cluster: &Cluster) -> Result<()> {
     }
 }
 
-/// Kills the script process, or the edge, in the middle of the work.
-async fn kill_one(cluster: &mut Cluster, round: usize) -> Result<()> {
-    if round.is_multiple_of(2) {
-        return Ok(kill(Pid::from_raw(script_process(cluster)?.try_into()?), Signal::SIGKILL)?);
-    }
-    cluster.kill_edge()?;
-    cluster.start_edge()?;
-    cluster.until_connected().await
-}
-
 #[test]
 fn nothing_acknowledged_is_lost_whatever_is_killed() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
@@ -148,7 +136,7 @@ fn nothing_acknowledged_is_lost_whatever_is_killed() -> Outcome {
                 };
                 let begun = until("work", PATIENCE, busy).await;
                 let killed = match begun {
-                    Ok(()) => kill_one(cluster, round).await,
+                    Ok(()) => kill_by_turns(cluster, round).await,
                     Err(error) => Err(error),
                 };
                 over.store(true, Ordering::Relaxed);
