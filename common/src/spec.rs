@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AppName, ClassName, SecretName, VariableName, Version};
 use crate::image::{Architecture, Digest, Repository};
 
-pub use content::{ContentField, MAX_APP_CONTENT_BYTES, MAX_CONTENT_BYTES, MAX_PROGRAM_BYTES};
+pub use content::{
+    ContentField, MAX_APP_CONTENT_BYTES, MAX_CONTENT_BYTES, MAX_PROGRAM_BYTES, MAX_SOURCE_MAP_BYTES,
+};
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
 pub use program::{

@@ -13,6 +13,9 @@ pub const MAX_APP_CONTENT_BYTES: u64 = 2 << 30;
 /// eighty times as much memory.
 pub const MAX_PROGRAM_BYTES: u64 = 10 << 20;
 
+/// Most bytes of one source map: some times those of the largest program. Places in stacks are looked up in it.
+pub const MAX_SOURCE_MAP_BYTES: u64 = 16 << 20;
+
 /// The field of a version that names content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentField<'a> {

@@ -4,7 +4,9 @@
 use std::collections::{HashMap, HashSet};
 
 use berth_common::image::Digest;
-use berth_common::spec::{AppSpec, ContentField, MAX_APP_CONTENT_BYTES, MAX_PROGRAM_BYTES};
+use berth_common::spec::{
+    AppSpec, ContentField, MAX_APP_CONTENT_BYTES, MAX_PROGRAM_BYTES, MAX_SOURCE_MAP_BYTES,
+};
 use berth_registry::files::{Files, FilesError};
 
 use super::Fault;
@@ -38,17 +40,23 @@ fn missing(spec: &AppSpec, lengths: &HashMap<Digest, u64>) -> Vec<Fault> {
     faults
 }
 
-/// The bounds of one app, each file counted once.
+/// The bounds of one app. Modules are in memory each, also where several have the same content; on disk each file is there once.
 fn too_large(spec: &AppSpec, lengths: &HashMap<Digest, u64>) -> Vec<Fault> {
     let of_modules = spec.content().filter(|(field, _)| matches!(field, ContentField::Module(_)));
-    let modules: HashSet<&Digest> = of_modules.map(|(_, digest)| digest).collect();
-    let modules: u64 = modules.iter().filter_map(|digest| lengths.get(digest)).sum();
+    let modules: u64 = of_modules.filter_map(|(_, digest)| lengths.get(digest)).sum();
     let all: u64 = lengths.values().sum();
     let mut faults = Vec::new();
     if modules > MAX_PROGRAM_BYTES {
         let message =
             format!("take {modules} bytes; at most {MAX_PROGRAM_BYTES} are allowed for all together");
         faults.push(Fault { field: "program.modules".to_owned(), message });
+    }
+    let maps = spec.content().filter(|(field, _)| matches!(field, ContentField::SourceMap(_)));
+    let lengths = maps.filter_map(|(field, digest)| Some((field, *lengths.get(digest)?)));
+    for (field, length) in lengths.filter(|(_, length)| *length > MAX_SOURCE_MAP_BYTES).take(MAX_NAMED) {
+        let message =
+            format!("takes {length} bytes; at most {MAX_SOURCE_MAP_BYTES} are allowed for a source map");
+        faults.push(Fault { field: field.to_string(), message });
     }
     if all > MAX_APP_CONTENT_BYTES {
         let message =
@@ -113,5 +121,27 @@ mod tests {
             .map(|fault| fault.field)
             .collect();
         assert_eq!(fields, ["program.modules", ""]);
+    }
+
+    #[test]
+    fn modules_of_the_same_content_count_each() {
+        let digest = Digest::of(b"a");
+        let spec = programmed(&[digest; 3]);
+        let faults = |bytes| too_large(&spec, &HashMap::from([(digest, bytes)])).len();
+        assert_eq!((faults(MAX_PROGRAM_BYTES / 3), faults(MAX_PROGRAM_BYTES / 3 + 1)), (0, 1));
+    }
+
+    #[test]
+    fn a_source_map_has_a_bound() {
+        let digest = Digest::of(b"a");
+        let mut spec = programmed(&[Digest::of(b"b")]);
+        spec.program.as_mut().unwrap().modules[0].map = Some(digest);
+        let lengths = |bytes| HashMap::from([(digest, bytes), (Digest::of(b"b"), 1)]);
+        assert_eq!(too_large(&spec, &lengths(MAX_SOURCE_MAP_BYTES)), []);
+        let faults = too_large(&spec, &lengths(MAX_SOURCE_MAP_BYTES + 1));
+        assert_eq!(
+            faults.iter().map(|fault| fault.field.as_str()).collect::<Vec<_>>(),
+            ["program.modules[0].map"]
+        );
     }
 }

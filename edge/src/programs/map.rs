@@ -1,14 +1,18 @@
 //! Places in a program's modules, led back to the files that they were made of, by source maps. A map that is none leaves places
 //! as they are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use berth_common::image::Digest;
-use berth_common::spec::Program;
+use berth_common::spec::{Program, ProgramModule};
 use serde::Deserialize;
 
 /// Most modules whose maps are read for one text: a stack has some ten frames.
 const MAX_MAPS: usize = 16;
+/// Most lines of one text that are led back: all of a stack, but not whatever a program writes.
+const MAX_PLACES: usize = 64;
+/// Most bytes of maps that are gone through for one text, each map once.
+const MAX_MAPS_BYTES: usize = 32 << 20;
 
 /// A source map, as far as it is needed (ECMA-426).
 #[derive(Debug, Deserialize)]
@@ -17,28 +21,68 @@ struct SourceMap {
     mappings: String,
 }
 
-/// The text with all places of modules that have a map (`index.js:3:14`) replaced by those in their sources. `read` gets a map.
+/// A line and a column of a module, both from 1.
+type At = (u32, u32);
+/// The source, and the line and column in it, from 1.
+type Original<'a> = (Option<&'a str>, i64, i64);
+
+/// The text with the places of modules that have a map (`index.js:3:14`) replaced by those in their sources. `read` gets a map.
 pub(super) fn led_back(text: &str, program: &Program, read: impl Fn(&Digest) -> Option<Vec<u8>>) -> String {
-    let mut maps = HashMap::new();
-    let mut line = |line: &str| {
-        let of_line = program.modules.iter().filter(|module| module.map.is_some());
-        let found = of_line.filter_map(|module| Some((module, place(line, &module.name)?)));
-        // The longest name: one may end as another does.
-        let (module, place) = found.max_by_key(|(module, _)| module.name.len())?;
-        if maps.len() >= MAX_MAPS && !maps.contains_key(&module.name) {
-            return None;
-        }
-        let map = maps.entry(module.name.clone()).or_insert_with(|| {
-            let bytes = module.map.as_ref().and_then(&read)?;
-            serde_json::from_slice::<SourceMap>(&bytes).ok()
-        });
-        let (source, at) = map.as_ref()?.original(place.line, place.column)?;
-        let name = source.unwrap_or(&module.name);
-        Some(format!("{}{name}:{}:{}{}", &line[..place.begins], at.0, at.1, &line[place.ends..]))
-    };
-    let lines: Vec<String> =
-        text.split('\n').map(|text| line(text).unwrap_or_else(|| text.to_owned())).collect();
-    lines.join("\n")
+    let mut left = MAX_PLACES;
+    let lines: Vec<(&str, Option<(&ProgramModule, Place)>)> = text
+        .split('\n')
+        .map(|line| {
+            let found = (left > 0).then(|| of_line(line, program)).flatten();
+            left -= usize::from(found.is_some());
+            (line, found)
+        })
+        .collect();
+    let maps = maps(lines.iter().filter_map(|(_, found)| found.as_ref()), read);
+    let lines = lines.iter().map(|(line, found)| {
+        let led = found.as_ref().and_then(|(module, place)| replaced(line, module, place, &maps));
+        led.unwrap_or_else(|| (*line).to_owned())
+    });
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+/// The place in a line, and the module that it is of: the one with the longest name, as one may end as another does.
+fn of_line<'a>(line: &str, program: &'a Program) -> Option<(&'a ProgramModule, Place)> {
+    let mapped = program.modules.iter().filter(|module| module.map.is_some());
+    let found = mapped.filter_map(|module| Some((module, place(line, &module.name)?)));
+    found.max_by_key(|(module, _)| module.name.len())
+}
+
+/// What places are in their sources, by the name of their module, with its map.
+type Maps<'a> = HashMap<&'a str, (SourceMap, HashMap<At, (i64, i64, i64)>)>;
+
+/// The maps of the modules of these places, gone through.
+fn maps<'a>(
+    places: impl Iterator<Item = &'a (&'a ProgramModule, Place)>,
+    read: impl Fn(&Digest) -> Option<Vec<u8>>,
+) -> Maps<'a> {
+    let mut wanted = BTreeMap::<&str, (Option<&Digest>, BTreeSet<At>)>::new();
+    for (module, place) in places {
+        let of_module = wanted.entry(&module.name).or_insert((module.map.as_ref(), BTreeSet::new()));
+        of_module.1.insert((place.line, place.column));
+    }
+    let mut left = MAX_MAPS_BYTES;
+    let mut found = HashMap::new();
+    for (name, (digest, wanted)) in wanted.into_iter().take(MAX_MAPS) {
+        let Some(bytes) = digest.and_then(&read).filter(|bytes| bytes.len() <= left) else { continue };
+        left -= bytes.len();
+        let Ok(map) = serde_json::from_slice::<SourceMap>(&bytes) else { continue };
+        let originals = map.originals(&wanted).unwrap_or_default();
+        found.insert(name, (map, originals));
+    }
+    found
+}
+
+/// The line with its place in the source.
+fn replaced(line: &str, module: &ProgramModule, place: &Place, maps: &Maps<'_>) -> Option<String> {
+    let (map, originals) = maps.get(module.name.as_str())?;
+    let (name, at, column) = map.named(*originals.get(&(place.line, place.column))?)?;
+    let name = name.unwrap_or(&module.name);
+    Some(format!("{}{name}:{at}:{column}{}", &line[..place.begins], &line[place.ends..]))
 }
 
 /// A place in a line of text.
@@ -68,28 +112,33 @@ fn number(text: &str) -> Option<(u32, &str)> {
 }
 
 impl SourceMap {
-    /// The source, and the line and column in it, of a place; all from 1.
-    fn original(&self, line: u32, column: u32) -> Option<(Option<&str>, (i64, i64))> {
-        let wanted = usize::try_from(line.checked_sub(1)?).ok()?;
-        let column = i64::from(column.checked_sub(1)?);
-        // Source, line and column are counted on from each segment to the next, over all lines.
-        let (mut source, mut at, mut found) = (0, (0, 0), None);
-        for (number, segments) in self.mappings.split(';').enumerate().take(wanted + 1) {
-            let mut generated = 0;
+    /// Source, line and column, from 0, of places. All segments up to the last place are gone through once: source, line and column are
+    /// counted on from each to the next, over all lines. `None`: it is no map.
+    fn originals(&self, wanted: &BTreeSet<At>) -> Option<HashMap<At, (i64, i64, i64)>> {
+        let (mut at, mut found) = ((0_i64, 0_i64, 0_i64), HashMap::new());
+        let last = wanted.last().map_or(0, |(line, _)| *line);
+        for (line, segments) in (1..=last).zip(self.mappings.split(';')) {
+            let columns: Vec<At> = wanted.range((line, 1)..=(line, u32::MAX)).copied().collect();
+            let mut generated = 0_i64;
             for segment in segments.split(',').filter(|segment| !segment.is_empty()) {
                 let fields = fields(segment)?;
-                generated += fields.first()?;
-                let [_, to_source, to_line, to_column, ..] = fields[..] else { continue };
-                (source, at) = (source + to_source, (at.0 + to_line, at.1 + to_column));
+                generated = generated.checked_add(*fields.first()?)?;
+                let [_, source, to_line, to_column, ..] = fields[..] else { continue };
+                at = (at.0.checked_add(source)?, at.1.checked_add(to_line)?, at.2.checked_add(to_column)?);
                 // The last one that begins at or before the place.
-                if number == wanted && (generated <= column || found.is_none()) {
-                    found = Some((source, at));
+                for place in &columns {
+                    if generated < i64::from(place.1) || !found.contains_key(place) {
+                        found.insert(*place, at);
+                    }
                 }
             }
         }
-        let (source, at) = found?;
+        Some(found)
+    }
+
+    fn named(&self, (source, line, column): (i64, i64, i64)) -> Option<Original<'_>> {
         let name = self.sources.get(usize::try_from(source).ok()?)?.as_deref();
-        Some((name, (at.0 + 1, at.1 + 1)))
+        Some((name, line.checked_add(1)?, column.checked_add(1)?))
     }
 }
 
@@ -159,5 +208,25 @@ mod tests {
             assert_eq!(led_back(stack, &program(), read), stack, "{map}");
         }
         assert_eq!(led_back(stack, &program(), |_| None), stack);
+    }
+
+    #[test]
+    fn of_a_long_text_so_many_lines_are_led_back_and_each_map_is_read_once() {
+        let reads = std::cell::Cell::new(0);
+        let read = |_: &Digest| {
+            reads.set(reads.get() + 1);
+            Some(br#"{"sources": ["a.ts"], "mappings": "AAAA"}"#.to_vec())
+        };
+        let text = vec!["    at src/index.ts:1:1"; MAX_PLACES + 5].join("\n");
+        let led = led_back(&text, &program(), read);
+        assert_eq!(led.matches("at a.ts:1:1").count(), MAX_PLACES);
+        assert_eq!((led.lines().count(), reads.get()), (MAX_PLACES + 5, 1));
+    }
+
+    #[test]
+    fn maps_that_are_too_long_together_are_left_out() {
+        let read = |_: &Digest| Some(vec![b' '; MAX_MAPS_BYTES + 1]);
+        let stack = "    at f (src/index.ts:2:12)";
+        assert_eq!(led_back(stack, &program(), read), stack);
     }
 }

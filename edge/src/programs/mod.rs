@@ -287,6 +287,11 @@ impl Programs {
         }
     }
 
+    /// Whether an app is there, and has a program.
+    pub(crate) fn has(&self, app: &AppName) -> bool {
+        self.current(app).is_some()
+    }
+
     /// Has an app's program answer a request, on the caller's lane: the shard that it is.
     pub(crate) async fn fetch(
         &self,

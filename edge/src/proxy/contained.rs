@@ -310,7 +310,13 @@ impl Keeper {
         let env = std::iter::once(id).chain(env).collect();
         let (proxy, key) = (Arc::clone(&self.of.proxy), self.of.key.clone());
         let launch = Launch { class: Arc::new(class), env: Some(env) };
-        async move { proxy.objects.launch(proxy.waiter(), key, launch).await }.boxed()
+        async move {
+            if !proxy.programs.has(&key.app) {
+                return Err(Refused::Ended);
+            }
+            proxy.objects.launch(proxy.waiter(), key, launch).await
+        }
+        .boxed()
     }
 
     /// Holds the instance that is there, and starts none. Its node may not have been heard of yet.
@@ -429,9 +435,16 @@ impl Keeper {
         }
     }
 
-    /// The object is gone. Without a hold the container goes on for the class's `sleep_after`.
+    /// The object is gone. Without a hold the container goes on for the class's `sleep_after`; one of an app that is gone ends.
     async fn leave(mut self) {
         self.finish().await;
+        if !self.of.proxy.programs.has(&self.of.key.app) && !matches!(self.phase, Phase::Idle) {
+            tokio::select! {
+                _ = self.kill() => {}
+                () = self.of.turn.over() => {}
+            }
+            return;
+        }
         let (keep, turn) = (self.of.numbers.keep(), &self.of.turn);
         if let Phase::Running { hold: Some(_hold), end, .. } = self.phase {
             tokio::select! {

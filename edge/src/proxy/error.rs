@@ -161,6 +161,12 @@ impl ProxyError {
         }
     }
 
+    /// Whether the app has no code for this now, or it cannot be read: not a failure of that code.
+    pub(crate) fn lacks_code(&self) -> bool {
+        let Self::Program { error, .. } = self else { return false };
+        matches!(**error, ProgramError::Code(_) | ProgramError::NoClass(_))
+    }
+
     /// Whether the instance may just have ended: it, or its port, was not there. Nothing has reached it then.
     pub(crate) fn may_be_an_end(&self) -> bool {
         use TunnelAnswer::{NoInstance, Refused, StaleGeneration};

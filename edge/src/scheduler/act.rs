@@ -51,6 +51,8 @@ impl From<ProxyError> for ActError {
     fn from(error: ProxyError) -> Self {
         let text = error.to_string();
         match error.fault() {
+            // Its code comes back with the next deployment, its secrets when they can be read: an alarm waits for that.
+            _ if error.lacks_code() => Self::NotNow(text),
             Fault::Cluster => Self::NotNow(text),
             Fault::Client | Fault::App => Self::Failed(text),
         }
@@ -254,6 +256,22 @@ mod tests {
         let own = with_env(class(), &env, &due).unwrap().recipe.env;
         assert_eq!((own["AT"].as_str(), own["BERTH_CALLBACK"].as_str()), ("1970-01-01T00:00:07Z", "clean"));
         assert_eq!((own["BERTH_PAYLOAD"].as_str(), own["BERTH_SCHEDULED_MS"].as_str()), ("\"p\"", "7000"));
+    }
+
+    #[test]
+    fn what_has_no_code_now_waits_for_it_and_what_fails_has_failed() {
+        use crate::programs::{Failure, ProgramError};
+        use crate::script::Ended;
+        let of = |error| {
+            let app = "a".parse().unwrap();
+            ActError::from(ProxyError::Program { app, error: Box::new(error) })
+        };
+        let no_class = ProgramError::NoClass("A".parse().unwrap());
+        for error in [ProgramError::Gone, no_class] {
+            assert!(matches!(of(error), ActError::NotNow(_)));
+        }
+        let failed = ProgramError::Failed(Failure::Ended(Ended::Cpu));
+        assert!(matches!(of(failed), ActError::Failed(_)));
     }
 
     #[test]

@@ -65,8 +65,9 @@ pub(crate) fn abandon_made(ctx: &Ctx<'_>, state: &State, made: ScriptBody) -> Re
         return abandon_socket(ctx, state, socket);
     }
     let unread = state.bodies.borrow_mut().unread(made);
-    let Some((event, lent, writers)) = unread else { return Ok(()) };
-    for call in std::iter::once(event).chain(lent) {
+    let Some((event, writers)) = unread else { return Ok(()) };
+    let lender = state.bodies.borrow_mut().left(made);
+    for call in std::iter::once(event).chain(lender) {
         state.calls.borrow_mut().change(call, |call| call.bodies = call.bodies.saturating_sub(1));
     }
     writers.into_iter().try_for_each(|settle| settle.reject(ctx, &ScriptError::new("TypeError", UNSENT)))

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_bytes::ByteBuf;
 
+use super::loopback::is_local_body;
 use super::state::Settle;
 use crate::message::{
     BODY_WINDOW, Effect, EventId, HostBody, INLINE_BODY_BYTES, Piece, SOCKET_UNSENT_BYTES,
@@ -47,8 +48,6 @@ struct Pending {
 /// A body of the script's.
 struct Writing {
     event: EventId,
-    /// The call that passed it on to the edge, if that is another: it lasts as long as the body too.
-    lent: Option<EventId>,
     /// Whether a message is to name it, or has; only one may.
     taken: bool,
     /// Whether that message is on its way. Nothing of the body goes before.
@@ -91,7 +90,13 @@ pub(crate) enum Full {
 #[derive(Default)]
 pub(crate) struct Bodies {
     readings: HashMap<HostBody, Reading>,
+    /// The calls that the edge gave its bodies to, as long as they last: with such a call the edge drops its bodies, wherever they are in
+    /// here by then.
+    givens: HashMap<HostBody, EventId>,
     writings: HashMap<ScriptBody, Writing>,
+    /// The calls that have passed bodies of others on to the edge: they last until the ends of these have left, which may wait in an
+    /// object for a commit.
+    lent: HashMap<ScriptBody, EventId>,
     last: u64,
     unsent: Unsent,
     /// Those of WebSockets, of `writings`.
@@ -104,19 +109,25 @@ pub(crate) struct Sent {
     pub(crate) effects: Vec<Effect>,
     /// Who waited for what is now sent.
     pub(crate) written: Vec<Settle>,
-    /// The calls whose body has ended by that.
-    pub(crate) ended: Vec<EventId>,
+    /// The call whose body has ended by that.
+    pub(crate) ended: Option<EventId>,
 }
 
 /// What goes with a call.
 #[derive(Default)]
 pub(crate) struct Forgotten {
-    /// The bodies that it was given.
-    pub(crate) given: Vec<HostBody>,
+    /// The bodies that nobody reads now and whose makers do not know it: of this isolate, or given to another call by the edge.
+    pub(crate) unread: Vec<HostBody>,
+    /// Those that the edge drops with this call while others have them.
+    pub(crate) lost: Vec<HostBody>,
     /// Other calls that have one less by that, each as often.
     pub(crate) others: Vec<EventId>,
     /// Those that the script has not made to their end.
     pub(crate) cut: Vec<ScriptBody>,
+    /// Those of them that another call has passed on to the edge: it does not know that they end with this one.
+    pub(crate) unfinished: Vec<ScriptBody>,
+    /// Those of other calls that this one has passed on to the edge: nobody reads them now.
+    pub(crate) returned: Vec<ScriptBody>,
 }
 
 /// Why a body cannot be passed on or read.
@@ -127,6 +138,9 @@ pub(crate) enum Unusable {
     /// Another read of it waits, or it was begun to be read and cannot be passed on.
     Busy,
 }
+
+/// What happens to a body that the edge has dropped.
+pub(crate) const LOST_TEXT: &str = "The event of the body has ended.";
 
 impl Unusable {
     pub(crate) fn text(self) -> &'static str {
@@ -173,6 +187,9 @@ impl Bodies {
     pub(crate) fn arrived(&mut self, body: HostBody, event: EventId) {
         let reading =
             Reading { event, begun: false, queue: VecDeque::new(), taken: 0, end: None, waiting: None };
+        if !is_local_body(body) {
+            self.givens.entry(body).or_insert(event);
+        }
         // One of this isolate's is known since it was on its way, and may have ended by now.
         self.readings.entry(body).or_insert(reading);
     }
@@ -184,6 +201,17 @@ impl Bodies {
             return Err(Unusable::Busy);
         }
         Ok(self.readings.remove(&body).and_then(|reading| reading.end))
+    }
+
+    /// The edge is to be given one of its bodies again. Whether it has it still: it drops those of calls that have ended.
+    pub(crate) fn give_back(&mut self, body: HostBody) -> bool {
+        self.givens.remove(&body).is_some()
+    }
+
+    /// Whether a call has bodies that the edge gave to this one.
+    pub(crate) fn lends(&self, event: EventId) -> bool {
+        let elsewhere = |body| self.readings.get(body).is_some_and(|reading| reading.event != event);
+        self.givens.iter().any(|(body, given)| *given == event && elsewhere(body))
     }
 
     /// Takes what is there of a body, and whether and how much credit to give. Without anything there, `None`: it is waited
@@ -199,6 +227,7 @@ impl Bodies {
             Some(Read::Data(bytes)) => Ok((Some(Read::Data(bytes)), reading.credit(body))),
             Some(end) => {
                 self.readings.remove(&body);
+                self.givens.remove(&body);
                 Ok((Some(end), None))
             }
             None => Ok((None, credit)),
@@ -218,7 +247,7 @@ impl Bodies {
         let reading = self.readings.get_mut(&body)?;
         match piece {
             Piece::Data(bytes) => reading.queue.push_back(bytes.into_vec()),
-            Piece::End => reading.end = Some(Ok(())),
+            Piece::End => reading.end = reading.end.take().or(Some(Ok(()))),
             Piece::Failed(text) => reading.end = Some(Err(text)),
         }
         reading.waiting.take()
@@ -227,17 +256,22 @@ impl Bodies {
     /// The script does not want more of a body. Whether the edge has to be told, and who waited for it.
     pub(crate) fn cancel(&mut self, body: HostBody) -> Option<(Effect, Option<Settle>)> {
         let reading = self.readings.remove(&body)?;
+        self.givens.remove(&body);
         Some((Effect::Cancelled(body), reading.waiting))
+    }
+
+    /// The number of a new body of the script's.
+    pub(crate) fn number(&mut self) -> ScriptBody {
+        self.last += 1;
+        ScriptBody(self.last)
     }
 
     /// A new body of the script's, which may be what goes over a WebSocket.
     pub(crate) fn make(&mut self, event: EventId, socket: bool) -> ScriptBody {
-        self.last += 1;
         self.sockets += usize::from(socket);
-        let body = ScriptBody(self.last);
+        let body = self.number();
         let writing = Writing {
             event,
-            lent: None,
             taken: false,
             named: false,
             socket,
@@ -257,12 +291,14 @@ impl Bodies {
         Ok(std::mem::replace(&mut writing.event, event))
     }
 
-    /// A call passes a body on to the edge that another call of this isolate makes; whether that is another.
-    pub(crate) fn lend(&mut self, body: ScriptBody, event: EventId) -> bool {
-        let Some(writing) = self.writings.get_mut(&body) else { return false };
-        let other = writing.event != event;
-        writing.lent = other.then_some(event);
-        other
+    /// A call passes a body on to the edge that another call of this isolate makes, and whose end has not left.
+    pub(crate) fn lend(&mut self, body: ScriptBody, event: EventId) {
+        self.lent.insert(body, event);
+    }
+
+    /// The end of a body leaves for the edge: who had passed it on.
+    pub(crate) fn left(&mut self, body: ScriptBody) -> Option<EventId> {
+        self.lent.remove(&body)
     }
 
     /// The message that names a body is on its way.
@@ -285,8 +321,8 @@ impl Bodies {
 
     /// The calls that last as long as a body of the script's.
     pub(crate) fn calls_of(&self, body: ScriptBody) -> Vec<EventId> {
-        let writing = self.writings.get(&body);
-        writing.map(|one| std::iter::once(one.event).chain(one.lent).collect()).unwrap_or_default()
+        let maker = self.writings.get(&body).map(|writing| writing.event);
+        maker.into_iter().chain(self.lent.get(&body).copied()).collect()
     }
 
     /// Sends bytes, as far as there is credit; the rest waits for it.
@@ -320,12 +356,11 @@ impl Bodies {
         self.send(body)
     }
 
-    /// Nobody reads a body any more. Who waited to write it, and the calls whose body it was, first the one that made it; the edge is
-    /// told its end.
-    pub(crate) fn unread(&mut self, body: ScriptBody) -> Option<(EventId, Option<EventId>, Vec<Settle>)> {
+    /// Nobody reads a body any more. Who waited to write it, and the call that made it; the edge is told its end.
+    pub(crate) fn unread(&mut self, body: ScriptBody) -> Option<(EventId, Vec<Settle>)> {
         let writing = self.remove(body)?;
         let waiting = writing.pending.into_iter().filter_map(|one| one.waiting).collect();
-        Some((writing.event, writing.lent, waiting))
+        Some((writing.event, waiting))
     }
 
     /// The bodies of these calls that the script writes and that a message names.
@@ -336,17 +371,49 @@ impl Bodies {
 
     /// Drops the bodies of a call.
     pub(crate) fn forget(&mut self, event: EventId) -> Forgotten {
-        let given = self.readings.iter().filter(|(_, reading)| reading.event == event);
-        let given: Vec<HostBody> = given.map(|(body, _)| *body).collect();
-        given.iter().for_each(|body| drop(self.readings.remove(body)));
-        let own = self.writings.iter().filter(|(_, one)| one.event == event || one.lent == Some(event));
+        let unread = self.unread_of(event);
+        let lost = self.lose(event);
+        let returned = self.take_back(event);
+        let own = self.writings.iter().filter(|(_, writing)| writing.event == event);
         let cut: Vec<ScriptBody> = own.map(|(body, _)| *body).collect();
-        let mut others = Vec::new();
-        for writing in cut.iter().copied().filter_map(|body| self.remove(body)) {
-            let calls = [Some(writing.event), writing.lent];
-            others.extend(calls.into_iter().flatten().filter(|call| *call != event));
+        let (mut others, mut unfinished) = (Vec::new(), Vec::new());
+        for body in cut.iter().copied() {
+            drop(self.remove(body));
+            let passed_on = self.lent.remove(&body);
+            unfinished.extend(passed_on.map(|_| body));
+            others.extend(passed_on);
         }
-        Forgotten { given, others, cut }
+        Forgotten { unread, lost, others, cut, unfinished, returned }
+    }
+
+    /// The bodies of other calls that this one has passed on to the edge.
+    fn take_back(&mut self, event: EventId) -> Vec<ScriptBody> {
+        let lent = self.lent.iter().filter(|(_, by)| **by == event);
+        let lent: Vec<ScriptBody> = lent.map(|(body, _)| *body).collect();
+        lent.iter().for_each(|body| _ = self.lent.remove(body));
+        lent
+    }
+
+    /// Drops what a call was reading. The edge knows the end of those that it gave to that call.
+    fn unread_of(&mut self, event: EventId) -> Vec<HostBody> {
+        let own = self.readings.iter().filter(|(_, reading)| reading.event == event);
+        let mut own: Vec<HostBody> = own.map(|(body, _)| *body).collect();
+        own.iter().for_each(|body| drop(self.readings.remove(body)));
+        own.retain(|body| is_local_body(*body) || self.givens.get(body).is_some_and(|given| *given != event));
+        own.iter().for_each(|body| _ = self.givens.remove(body));
+        own
+    }
+
+    /// Breaks the bodies that the edge gave to this call and that others have now.
+    fn lose(&mut self, event: EventId) -> Vec<HostBody> {
+        let given = self.givens.iter().filter(|(_, given)| **given == event);
+        let mut lost: Vec<HostBody> = given.map(|(body, _)| *body).collect();
+        lost.iter().for_each(|body| _ = self.givens.remove(body));
+        lost.retain(|body| match self.readings.get_mut(body) {
+            Some(reading) => reading.end.replace(Err(LOST_TEXT.to_owned())).is_none(),
+            None => false,
+        });
+        lost
     }
 
     fn remove(&mut self, body: ScriptBody) -> Option<Writing> {
@@ -380,7 +447,7 @@ impl Bodies {
         }
         if let Some(ending) = writing.ending.take() {
             sent.effects.push(Effect::Body(body, ending));
-            sent.ended = [Some(writing.event), writing.lent].into_iter().flatten().collect();
+            sent.ended = Some(writing.event);
             self.remove(body);
         }
         sent

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use super::bodies::LOST_TEXT;
 use super::state::State;
 use crate::message::{
     Argument, BodyRef, Destination, Effect, Event, EventId, HostBody, Object, OpId, Piece, Request, Response,
@@ -51,6 +52,22 @@ impl Loopback {
     /// Whether a body of the script's is on its way to another call in here.
     pub(crate) fn makes(&self, body: ScriptBody) -> bool {
         self.bodies.contains(&body)
+    }
+
+    /// Whether a call in here was asked for as `op`.
+    pub(crate) fn asks(&self, op: OpId) -> bool {
+        self.ops.contains_key(&op)
+    }
+
+    /// A body of the edge's is broken: who waits for it hears of that.
+    pub(crate) fn lost(&mut self, body: HostBody) {
+        self.coming.push_back(Event::Body(body, Piece::Failed(LOST_TEXT.to_owned())));
+    }
+
+    /// The edge has dropped a body that one made and another passed on: whatever is still to come of it stays in here.
+    pub(crate) fn returned(&mut self, body: ScriptBody) {
+        self.bodies.insert(body);
+        self.coming.push_back(Event::Cancelled(body));
     }
 
     /// A body as the other side gets it.
@@ -116,7 +133,6 @@ impl State {
                     let destination = Destination::Object(object);
                     self.tell_of(event, Effect::Fetch { op, event, destination, request, follow });
                 } else {
-                    self.goes_inside(event);
                     self.fetch_here(op, object, request);
                 }
             }
@@ -124,7 +140,6 @@ impl State {
                 if self.objects.borrow().is_elsewhere(object.id) {
                     self.tell_of(event, Effect::Rpc { op, event, object, method, args });
                 } else {
-                    self.goes_inside(event);
                     self.call_here(op, object, method, args);
                 }
             }
@@ -153,11 +168,26 @@ impl State {
     /// Tells the edge something in which bodies are named. Those that are made in here go there as what they are.
     fn tell_of(&self, event: EventId, mut effect: Effect) {
         let mut ends = Vec::new();
+        // What a WebSocket sends is no body that is read.
+        let socket = matches!(&effect, Effect::Responded(_, response) if response.has_socket());
         for body in bodies_in(&mut effect) {
-            ends.extend(self.body_for_edge(body, event));
+            let given_back = socket.then_some(()).map_or_else(|| self.give_back(body), |()| None);
+            ends.extend(given_back.or_else(|| self.body_for_edge(body, event)));
         }
         self.tell(effect);
         ends.into_iter().for_each(|end| self.tell(end));
+    }
+
+    /// The edge gets a body of its own again; in place of one that it has dropped meanwhile, one that is broken.
+    fn give_back(&self, body: &mut BodyRef) -> Option<Effect> {
+        let BodyRef::Host(host) = *body else { return None };
+        let mut bodies = self.bodies.borrow_mut();
+        if is_local_body(host) || bodies.give_back(host) {
+            return None;
+        }
+        let made = bodies.number();
+        *body = BodyRef::Script(made);
+        Some(Effect::Body(made, Piece::Failed(LOST_TEXT.to_owned())))
     }
 
     /// Makes of a body what it is to the edge. If it has ended by now, what follows.
@@ -174,9 +204,8 @@ impl State {
             return Some(Effect::Body(made, ended));
         }
         drop(loopback);
-        if self.bodies.borrow_mut().lend(made, event) {
-            self.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
-        }
+        self.bodies.borrow_mut().lend(made, event);
+        self.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
         None
     }
 
@@ -203,8 +232,18 @@ impl State {
             Some(event) => loopback.coming.push_back(event),
             None => {
                 drop(loopback);
+                self.leaves(&effect);
                 self.tell(effect);
             }
+        }
+    }
+
+    /// Who has passed a body on to the edge need not last longer when its end leaves.
+    fn leaves(&self, effect: &Effect) {
+        if let Effect::Body(body, Piece::End | Piece::Failed(_)) = effect
+            && let Some(event) = self.bodies.borrow_mut().left(*body)
+        {
+            self.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_sub(1));
         }
     }
 
@@ -213,10 +252,6 @@ impl State {
         if let BodyRef::Host(host) = body {
             self.bodies.borrow_mut().arrived(*host, event);
         }
-    }
-
-    fn goes_inside(&self, event: EventId) {
-        self.calls.borrow_mut().change(event, |call| call.inside = true);
     }
 
     fn fetch_here(&self, op: OpId, object: Box<Object>, mut request: Box<Request>) {

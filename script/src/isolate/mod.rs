@@ -235,7 +235,14 @@ impl Isolate {
                 continue;
             }
             let next = self.state.objects.borrow_mut().next();
-            let Some((instance, section, event, run)) = next else { return };
+            let Some((instance, section, event, run)) = next else {
+                // What has left by now may have been all that a call was waiting for.
+                self.end_done();
+                if self.state.loopback.borrow().is_empty() {
+                    return;
+                }
+                continue;
+            };
             self.turn(Scope { event, place: Some((instance, section)) }, run);
         }
     }
@@ -282,15 +289,18 @@ impl Isolate {
     }
 
     /// Nobody waits for a call's answer any more. One of the worker's own ends with that, but for the promises that it wants to have
-    /// waited for. Others go on for a while: those of objects, those that have called an object in here, which is told by the end of
-    /// what passed through, and those with WebSockets, which end by themselves.
+    /// waited for, and what it asked of objects in here is not wanted any more. Others go on for a while: those of objects, and those
+    /// with WebSockets, which end by themselves.
     fn abort(&mut self, event: EventId) {
-        let alone = self.state.calls.borrow_mut().get(event).map(|call| call.worker && !call.inside);
+        let alone = self.state.calls.borrow_mut().get(event).map(|call| call.worker);
         let Some(alone) = alone else { return };
         self.state.end_in_time(event);
-        self.go_on(Some(self.state.scope_of(event)), move |ctx, state| {
-            ops::call_glue(ctx, state, "abort", (convert::number(event.0),)).map(drop)
-        });
+        if self.state.calls.borrow().is_before_its_beginning(event) {
+            // It takes no second place before the gate of its object.
+            self.state.calls.borrow_mut().change(event, |call| call.aborted = true);
+        } else {
+            self.go_on(Some(self.state.scope_of(event)), move |ctx, state| ops::abort(ctx, state, event));
+        }
         if alone && !self.state.sockets.borrow().has(event) {
             self.state.calls.borrow_mut().change(event, |call| call.gone = true);
             self.end_done();
@@ -321,10 +331,10 @@ impl Isolate {
         });
     }
 
-    /// Nobody reads a body that another object makes, if the response has one.
+    /// Nobody reads the body that came from another call in here, if the response has one.
     fn refuse_body(&mut self, response: Option<&Response>) {
         if let Some(BodyRef::Host(body)) = response.map(|response| &response.body)
-            && is_local_body(*body)
+            && (is_local_body(*body) || self.state.bodies.borrow_mut().give_back(*body))
         {
             self.state.release(Effect::Cancelled(*body));
         }
@@ -374,7 +384,7 @@ impl Isolate {
         for settle in written {
             self.go_on(settle.scope, |ctx, _| settle.resolve(ctx, rquickjs::Undefined));
         }
-        for event in sent.ended {
+        if let Some(event) = sent.ended {
             self.body_ended(event);
         }
     }
@@ -391,7 +401,7 @@ impl Isolate {
             self.state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_add(1));
         }
         let unread = self.state.bodies.borrow_mut().unread(body);
-        let Some((event, lent, writers)) = unread else { return };
+        let Some((event, writers)) = unread else { return };
         self.state.push_from(self.state.instance_of(event), Effect::Body(body, Piece::End));
         for settle in writers {
             self.go_on(settle.scope, |ctx, _| {
@@ -399,7 +409,6 @@ impl Isolate {
                 settle.reject(ctx, &ScriptError::new("TypeError", text))
             });
         }
-        lent.into_iter().for_each(|event| self.body_ended(event));
         self.body_ended(event);
     }
 

@@ -21,6 +21,11 @@ where
     glue(ctx, state)?.get::<_, Function<'js>>(name)?.call(args)
 }
 
+/// Tells a call that nobody waits for its answer any more.
+pub(crate) fn abort(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
+    call_glue(ctx, state, "abort", (super::convert::number(event.0),)).map(drop)
+}
+
 /// Something that is asked for from now on; a promise of what it comes to.
 pub(crate) fn add_op<'js>(
     ctx: &Ctx<'js>,
@@ -85,7 +90,7 @@ pub(crate) fn make_body(ctx: &Ctx<'_>, state: &State, event: EventId, socket: bo
 /// Carries out what a change to a body came to.
 pub(crate) fn sent_out(ctx: &Ctx<'_>, state: &State, sent: Sent) -> Result<()> {
     sent.effects.into_iter().for_each(|effect| state.push(effect));
-    for event in sent.ended {
+    if let Some(event) = sent.ended {
         state.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_sub(1));
     }
     for settle in sent.written {

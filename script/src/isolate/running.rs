@@ -26,8 +26,10 @@ pub(crate) struct Call {
     pub(crate) subrequests: u32,
     /// Whether it is one of the worker's own, and none of an object.
     pub(crate) worker: bool,
-    /// Whether it has called an object in here: what passes between the two may outlast its client.
-    pub(crate) inside: bool,
+    /// Whether its handler was called.
+    pub(crate) begun: bool,
+    /// Whether nobody waited for its answer any more before it was.
+    pub(crate) aborted: bool,
     /// Whether nobody waits for its answer any more: only promises that it wants to have waited for keep it.
     pub(crate) gone: bool,
     /// WebSocketPairs that it has made.
@@ -68,6 +70,11 @@ impl Calls {
     /// Begins what stands for an object's life.
     pub(crate) fn begin_life(&mut self, event: EventId, instance: Instance) {
         self.calls.insert(event, Call { life: true, instance: Some(instance), ..Call::default() });
+    }
+
+    /// Whether a call waits for its object.
+    pub(crate) fn is_before_its_beginning(&self, event: EventId) -> bool {
+        self.calls.get(&event).is_some_and(|call| !call.worker && !call.begun)
     }
 
     /// What one event of an object may use, it may use from now on.

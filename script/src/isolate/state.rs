@@ -8,10 +8,10 @@ use std::rc::Rc;
 use rquickjs::object::Property;
 use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
-use super::bodies::{Bodies, Forgotten};
+use super::bodies::{Bodies, Forgotten, LOST_TEXT};
 use super::host::Host;
 use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, TOLD_US, WAIT_UNTIL_US, cut};
-use super::loopback::{Loopback, is_local_body};
+use super::loopback::Loopback;
 use super::objects::{Deadline, Instance, Objects, Section};
 use super::running::Calls;
 use super::sockets::Sockets;
@@ -343,22 +343,32 @@ impl State {
         // What is dropped may be the last of a JavaScript object; that runs no JavaScript.
         let ended = |(id, op): (&OpId, &Op)| (op.scope.event == event).then_some(*id);
         let ops: Vec<OpId> = self.ops.borrow().iter().filter_map(ended).collect();
-        ops.into_iter().for_each(|op| drop(self.take_op(op)));
+        for op in ops {
+            drop(self.take_op(op));
+            // The edge knows that those of its own end with their call.
+            if self.loopback.borrow().asks(op) {
+                self.release(Effect::Cancel(op));
+            }
+        }
         self.timers.borrow_mut().retain(|timer| timer.scope.event != event);
         let later = self.later.take();
         *self.later.borrow_mut() = later.into_iter().filter(|(scope, _)| scope.event != event).collect();
         self.ends.borrow_mut().retain(|other| *other != event);
-        let Forgotten { given: unread, others, cut } = self.bodies.borrow_mut().forget(event);
+        let Forgotten { unread, lost, others, cut, unfinished, returned } =
+            self.bodies.borrow_mut().forget(event);
         for other in others {
             self.calls.borrow_mut().change(other, |call| call.bodies = call.bodies.saturating_sub(1));
         }
-        for body in unread.into_iter().filter(|body| is_local_body(*body)) {
-            self.release(Effect::Cancelled(body));
-        }
+        unread.into_iter().for_each(|body| self.release(Effect::Cancelled(body)));
+        lost.into_iter().for_each(|body| self.loopback.borrow_mut().lost(body));
         // Of others the edge knows that they end with their call.
         for body in cut.into_iter().filter(|body| self.loopback.borrow().makes(*body)) {
-            self.release(Effect::Body(body, Piece::Failed("The event of the body has ended.".to_owned())));
+            self.release(Effect::Body(body, Piece::Failed(LOST_TEXT.to_owned())));
         }
+        for body in unfinished {
+            self.tell(Effect::Body(body, Piece::Failed(LOST_TEXT.to_owned())));
+        }
+        returned.into_iter().for_each(|body| self.loopback.borrow_mut().returned(body));
         let gone = self.sockets.borrow_mut().forget(event);
         for other in gone.others {
             self.calls.borrow_mut().change(other, |call| call.bodies = call.bodies.saturating_sub(1));

@@ -205,9 +205,11 @@ impl Isolate {
         });
         let Some(life) = life.filter(|_| waits) else { return };
         self.state.enqueue(instance, life, move |ctx, state| {
-            if state.calls.borrow_mut().get(id).is_none() {
-                return Ok(());
-            }
+            let begun = state.calls.borrow_mut().get(id).map(|call| {
+                call.begun = true;
+                call.aborted
+            });
+            let Some(aborted) = begun else { return Ok(()) };
             state.refresh(Scope { event: life, place: Some((instance, Section::ROOT)) });
             let (number, event_number) = (convert::number(instance.0), convert::number(id.0));
             match event {
@@ -227,7 +229,7 @@ impl Isolate {
                 }
                 _ => {}
             }
-            Ok(())
+            if aborted { ops::abort(ctx, state, id) } else { Ok(()) }
         });
     }
 
@@ -388,7 +390,7 @@ impl Isolate {
         let unsent: HashSet<OpId> = held.iter().filter_map(op).collect();
         let ops = self.state.ops_of(life);
         ops.into_iter()
-            .filter(|op| !unsent.contains(op))
+            .filter(|op| !unsent.contains(op) && !self.state.loopback.borrow().asks(*op))
             .for_each(|op| self.state.release(Effect::Cancel(op)));
         self.state.forget(life);
     }
@@ -432,7 +434,7 @@ impl Isolate {
         resting.into_iter().flatten().for_each(|id| self.drop_object(id, None));
     }
 
-    /// Whether nothing goes on in an object: no call, no wait, no timer, no WebSocket, and all is durable.
+    /// Whether nothing goes on in an object: no call, no wait, no timer, no WebSocket, no body that others have, and all is durable.
     fn is_idle(&self, instance: Instance) -> bool {
         let objects = self.state.objects.borrow();
         let Some(live) = objects.live.get(&instance) else { return false };
@@ -444,6 +446,7 @@ impl Isolate {
             && self.state.calls.borrow().of(instance).is_empty()
             && self.state.ops_of(live.life).is_empty()
             && !self.state.sockets.borrow().has(live.life)
+            && !self.state.bodies.borrow().lends(live.life)
             && !self.state.timers.borrow().any(|timer| timer.scope.event == live.life)
     }
 

@@ -3,6 +3,7 @@ mod calls;
 mod containers;
 mod edge;
 mod gates;
+mod given;
 mod harness;
 mod hostile;
 mod loading;

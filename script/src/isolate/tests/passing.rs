@@ -99,6 +99,7 @@ fn pieces_of_it_wait_for_the_objects_writes() {
     let body = named(&edge, event);
     edge.give(Event::Credit(body, BODY_WINDOW));
     assert_eq!(came(&edge, body), (String::new(), None));
+    assert!(!is_done(&edge, event));
     edge.commit();
     assert_eq!(came(&edge, body), ("one two".to_owned(), Some(Piece::End)));
 }
@@ -117,18 +118,58 @@ fn it_breaks_off_with_its_object() {
 
 #[test]
 fn it_ends_when_nobody_reads_it() {
-    // The client's end is told before that of what it read.
-    for aborted in [false, true] {
+    let mut edge = edge();
+    let event = edge.request("/waits");
+    let body = named(&edge, event);
+    edge.give(Event::Cancelled(body));
+    assert_eq!(came(&edge, body).1, Some(Piece::End));
+    assert!(is_done(&edge, event));
+}
+
+#[test]
+fn it_ends_with_the_client_and_the_edge_hears_no_more_of_it() {
+    for path in ["/waits", "/gated"] {
         let mut edge = edge();
-        let event = edge.request("/waits");
+        edge.prompt = path != "/gated";
+        let event = edge.request(path);
         let body = named(&edge, event);
-        if aborted {
-            edge.give(Event::Aborted(event));
-        }
-        edge.give(Event::Cancelled(body));
-        assert_eq!(came(&edge, body).1, Some(Piece::End));
+        edge.give(Event::Credit(body, BODY_WINDOW));
+        let before = came(&edge, body);
+        edge.give(Event::Aborted(event));
         assert!(is_done(&edge, event));
+        if !edge.prompt {
+            edge.commit();
+        }
+        edge.pass(100);
+        assert_eq!(came(&edge, body), before, "{path}");
+        let id = edge.objects.keys().next().copied().unwrap();
+        edge.give(Event::Drop(id, None));
+        assert!(edge.seen.contains(&Effect::Dropped(id)), "{path}: nothing of it is left");
     }
+}
+
+#[test]
+fn a_workers_stream_that_is_not_whole_ends_with_it() {
+    let mut edge = with(
+        "async fetch(request) {
+            this.ctx.waitUntil(fetch('http://x.example/', { method: 'POST', body: request.body }));
+            return new Response('begun');
+        }",
+        "const { readable, writable } = new TransformStream();
+        writable.getWriter().write(new Uint8Array(10)).catch(() => {});
+        return stub.fetch('http://o/', { method: 'POST', body: readable });",
+    );
+    let event = edge.request("/");
+    let asked = edge.seen.iter().find_map(|effect| match effect {
+        Effect::Fetch { destination: Destination::Outside, request, .. } => Some(request.body.clone()),
+        _ => None,
+    });
+    let Some(BodyRef::Script(body)) = asked else { panic!("{asked:?}") };
+    edge.give(Event::Credit(body, BODY_WINDOW));
+    edge.give(Event::Aborted(event));
+    edge.pass(30_000);
+    assert!(is_done(&edge, event));
+    assert!(matches!(came(&edge, body).1, Some(Piece::Failed(_))), "{:?}", edge.seen);
 }
 
 #[test]

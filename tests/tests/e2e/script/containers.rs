@@ -11,6 +11,8 @@ use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::wait::until;
 use berth_tests::websocket::Socket;
+use http_body_util::{BodyExt, Empty};
+use hyper::Method;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -65,6 +67,11 @@ export class Room extends DurableObject {
             case 'signals': port.split('.').forEach((signal) => container.signal(+signal)); break;
             case 'destroy': await container.destroy(); break;
             case 'keep': await container.setInactivityTimeout(+port); break;
+            case 'restart': {
+                const again = () => { container.start(); container.monitor().then(again, again); };
+                again();
+                break;
+            }
             case 'abort': this.ctx.abort('as asked');
         }
         return Response.json({ id: `${this.ctx.id}`, running: container.running, ends: this.ends });
@@ -276,6 +283,34 @@ fn signals_come_in_the_order_in_which_they_were_given() -> Outcome {
         room.does(&format!("signals/{}", ["18"; 60].join("."))).await?;
         room.does("destroy").await?;
         room.ends(&["137 Container exited with unexpected exit code: 137"]).await
+    })
+}
+
+/// How long the program of a deleted app may go on with what it does, and what a busy machine adds.
+const RETIRE_LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_deleted_app_starts_no_container_and_leaves_none() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        deploy(cluster).await?;
+        let room = Room { client: cluster.client(), name: "a" };
+        room.does("keep/600000").await?;
+        room.does("restart").await?;
+        room.inside("boot").await?;
+        // A request that takes its time keeps the program for a while: it hears of the end of its container.
+        let waiting =
+            room.client.send(Method::GET, "/rooms/a/port/8080/slow/60", Empty::new().boxed()).await?;
+        let (status, answer) = cluster.admin().delete("/v1/apps/rooms").await?;
+        ensure!(status.is_success(), "{status}: {answer}");
+        let nothing = async || {
+            let left = cluster.instance_processes(0);
+            ensure!(left.is_empty() && script_process(cluster).is_err(), "{left:?}");
+            Ok(())
+        };
+        until("the end of the program and its container", RETIRE_LIMIT, nothing).await?;
+        drop(waiting);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        nothing().await
     })
 }
 
