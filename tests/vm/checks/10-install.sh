@@ -28,6 +28,15 @@ await 60 "the edge's connection with its node" connected
 deploy hello container "$PAYLOAD/target/examples/hello" 'instance_type = { vcpu = 0.25, memory = "128MiB", disk = "200MB" }' \
   'enable_internet = false'
 get /container/first/ >/dev/null
+
+# The process of a program gives up nearly all that it may do: the unit has to leave it what it needs for that.
+program=/var/lib/vm/program
+mkdir -p "$program"
+printf '{"name": "program", "main": "index.js", "compatibility_date": "2026-01-31"}' >"$program/wrangler.json"
+printf 'export default { fetch: () => new Response("of a program") };' >"$program/index.js"
+berth deploy "$program"
+[ "$(get /any/path)" = "of a program" ] || die "the program does not answer"
+berth apps delete program --yes
 note "$(berth nodes | tail -n 1)"
 for unit in berth-agent berth-supervisor berth-edge; do
   note "$unit: $(systemctl show -p StatusText --value "$unit"); security $(
