@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -37,7 +38,7 @@ use crate::script::{
 /// buffers of TLS: about 100 KB.
 const CONNECTIONS_PER_APP: usize = 128;
 
-/// Longest wait for the head of an answer: what common servers and proxies allow.
+/// Longest wait for a connection, and for the head of an answer: what common servers and proxies allow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(100);
 
 /// Largest read buffer, and so the largest head of an answer, in bytes.
@@ -64,14 +65,53 @@ pub(crate) trait Containers: Send + Sync {
 }
 
 /// What an app's programs have together, whatever their version.
+#[derive(Default)]
 struct Side {
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     log: Arc<AppLog>,
 }
 
-impl Default for Side {
+/// An app's connections.
+struct Connections {
+    free: Arc<Semaphore>,
+    /// Requests that wait for one.
+    waiting: AtomicUsize,
+}
+
+impl Default for Connections {
     fn default() -> Self {
-        Self { connections: Arc::new(Semaphore::new(CONNECTIONS_PER_APP)), log: Arc::default() }
+        Self { free: Arc::new(Semaphore::new(CONNECTIONS_PER_APP)), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl Connections {
+    async fn one(&self) -> Result<OwnedSemaphorePermit, ScriptError> {
+        if let Ok(free) = Arc::clone(&self.free).try_acquire_owned() {
+            return Ok(free);
+        }
+        let _waits = Waits::among(&self.waiting);
+        let freed = tokio::time::timeout(ANSWER_LIMIT, Arc::clone(&self.free).acquire_owned()).await;
+        let text = || {
+            let limit = ANSWER_LIMIT.as_secs();
+            format!("All {CONNECTIONS_PER_APP} connections of the app were in use for {limit} s.")
+        };
+        freed.map_err(|_| failed(text()))?.map_err(|_| lost())
+    }
+}
+
+/// One that waits.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn among(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::AcqRel);
+        Self(all)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -163,6 +203,11 @@ impl Outside for World {
         .boxed()
     }
 
+    fn is_waited_for(&self, version: &VersionKey) -> bool {
+        let sides = self.sides();
+        sides.get(&version.app).is_some_and(|side| side.connections.waiting.load(Ordering::Acquire) > 0)
+    }
+
     fn log(&self, version: &VersionKey, level: Level, text: String) {
         self.side(&version.app).log.write(version, level, text);
     }
@@ -171,10 +216,10 @@ impl Outside for World {
 /// Has a host answer a request.
 async fn reach(
     connector: Arc<Connector>,
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     request: Request<Body>,
 ) -> Result<Response<Body>, ScriptError> {
-    let permit = connections.acquire_owned().await.map_err(|_| lost())?;
+    let permit = connections.one().await?;
     let server = WebAddress::of(&request.uri().to_string()).map_err(failed)?;
     let key = asks_for_socket(&request).then(generate_key);
     let mut request = prepared(request, &server)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::script::Settings;
-use crate::stage::{app, processes, settings, stage, stage_with, until};
+use crate::stage::{app, processes, resident_kib, settings, stage, stage_with, until};
 
 fn lying(lie: &str) -> Settings {
     let mut settings = settings();
@@ -81,10 +81,4 @@ pub(crate) async fn a_flood_takes_no_memory() {
     }
     let grown = resident_kib().saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB");
-}
-
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -32,6 +32,7 @@ use super::super::ledger::Lie;
 use super::super::link::{Asking, Called, Carried, Command, Commit, Read, What, next_event};
 use super::super::owners::Claim;
 use super::super::{Body, Container, ContainerChanges, Keeper, Kept, lane_of};
+use super::given::Source;
 use super::{Actor, Asked};
 
 /// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
@@ -475,20 +476,29 @@ impl Actor {
         Carried { argument, body }
     }
 
-    /// The same as the script of this thread gets it.
-    pub(super) fn taken_in(&mut self, event: EventId, carried: Carried) -> Argument {
+    /// The same as the script of this thread gets it, as an argument of a call.
+    pub(super) fn argument(&mut self, event: EventId, carried: Carried) -> Argument {
         let Carried { mut argument, body } = carried;
         if let (Some(place), Some(body)) = (body_in(&mut argument), body) {
-            *place = self.give(event, Body::new(body));
+            *place = self.give(event, Body::new(body), Source::Call);
         }
         argument
+    }
+
+    /// The same, as what a call of its has come to.
+    fn result(&mut self, event: EventId, carried: Carried) -> Result<Argument, ScriptError> {
+        let Carried { mut argument, body } = carried;
+        if let (Some(place), Some(body)) = (body_in(&mut argument), body) {
+            *place = self.give_answer(event, Body::new(body))?;
+        }
+        Ok(argument)
     }
 
     /// A method that the script has called has come to something.
     pub(super) fn returned(&mut self, op: OpId, outcome: Result<Carried, ScriptError>) {
         self.asked.remove(&op);
         let Some(event) = self.ledger.complete(op) else { return };
-        let outcome = outcome.map(|carried| self.taken_in(event, carried));
+        let outcome = outcome.and_then(|carried| self.result(event, carried));
         self.tell(&Event::Returned { op, outcome });
     }
 }
