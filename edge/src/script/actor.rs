@@ -46,6 +46,13 @@ const HIGH_WATER_BYTES: usize = 1 << 20;
 /// Bytes that wait to be written above which calls are refused, besides the code.
 const OVERLOAD_BYTES: usize = 64 << 20;
 
+/// Bytes that wait to be written above which the process is ended: what it asks for comes whether it reads or not. The calls that are
+/// taken, and the state of an object that is given once there is room, are less.
+const UNREAD_BYTES: usize = OVERLOAD_BYTES + 2 * berth_script::message::MAX_EVENT_BYTES;
+
+/// What a script may be told that waits for its turn above which nothing further is heard: each may be an answer to what it says.
+const COMMANDS: usize = 1_000;
+
 /// How many times longer a script may say nothing while it loads its code, which is compiled in one go.
 const LOAD_SILENCES: u32 = 6;
 
@@ -180,13 +187,14 @@ impl Actor {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = vec![0; READ_BYTES];
         let why = loop {
-            let interest = match (self.objects.has_room(), self.out.is_empty()) {
+            let hears = self.hears();
+            let interest = match (hears, self.out.is_empty()) {
                 (true, true) => Interest::READABLE,
                 (true, false) => Interest::READABLE | Interest::WRITABLE,
-                // Nothing further is read until the store has caught up.
+                // Nothing further is read until others have caught up.
                 (false, _) => Interest::WRITABLE,
             };
-            let moves = self.objects.has_room() || !self.out.is_empty();
+            let moves = hears || !self.out.is_empty();
             let room = self.out.len() - self.sent < HIGH_WATER_BYTES;
             let step = tokio::select! {
                 ready = self.socket.ready(interest), if moves => match ready {
@@ -221,6 +229,11 @@ impl Actor {
                 call.refuse(Failure::Ended(why));
             }
         }
+    }
+
+    /// Whether what the script says is read now.
+    fn hears(&self) -> bool {
+        self.objects.has_room() && self.link.commands.len() < COMMANDS
     }
 
     /// Reads what is there and carries it out.
@@ -274,6 +287,10 @@ impl Actor {
             self.out.drain(..self.sent);
             self.sent = 0;
         }
+        if self.out.len() - self.sent > UNREAD_BYTES {
+            self.child.kill(Ended::Silent);
+            return Err(self.child.ended());
+        }
         Ok(())
     }
 
@@ -285,7 +302,7 @@ impl Actor {
             self.rested = Instant::now();
             self.tell(&Event::Rest { idle_ms: REST_MS });
         }
-        if !self.objects.has_room() {
+        if !self.hears() {
             // It is not heard.
             self.heard = Instant::now();
             return Ok(());
