@@ -8,7 +8,7 @@
 //! What fails, and what happens then:
 //! * What is kept cannot be read: the calls that wait for the object fail with that, and the next one asks again.
 //! * A commit cannot be made durable: nothing that was written after it is tried or kept, and the script resets the object.
-//! * The store is slow: `COMMITS` are with it at once, the others wait for their turn; nothing further is read from the link from
+//! * The store is slow: this link's part of `COMMITS` are with it at once, the others wait for their turn; nothing further is read from the link from
 //!   `COMMITS_BYTES` on. What is with the store counts until it is settled, whatever has become of the object or the process.
 //! * The process ends in the middle of a commit: the claim goes back only when that is settled, so nobody reads what is about
 //!   to change.
@@ -38,10 +38,13 @@ use super::{Actor, Asked};
 /// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
 pub(super) const COMMIT_BYTES: usize = 16 << 20;
 
+/// Most entries and pages of one commit. Each takes the store as long as some hundred bytes do, however small it is.
+pub(super) const COMMIT_PARTS: usize = 65_536;
+
 /// Bytes of commits under way on one link from which nothing further is read from it.
 const COMMITS_BYTES: usize = 32 << 20;
 
-/// Commits of one link that are with the store at once: a batch of it has room for those of other apps, too.
+/// Commits of one process that are with the store at once, over all of its links: a batch of it has room for those of other apps, too.
 const COMMITS: usize = 64;
 
 /// States that are read at once for one link: each may have 32 MiB.
@@ -82,9 +85,15 @@ struct Waiting {
     sequence: u64,
     /// What it takes up in memory, in bytes.
     weight: usize,
-    /// Whether it has more bytes than a commit may have.
+    /// Whether it has more bytes or parts than a commit may have.
     too_large: bool,
     changes: Changes,
+}
+
+impl Waiting {
+    fn parts(&self) -> usize {
+        self.changes.entries.len() + self.changes.pages.len()
+    }
 }
 
 impl Here {
@@ -93,6 +102,7 @@ impl Here {
         let mut first = self.waiting.pop_front()?;
         while let Some(next) = self.waiting.front()
             && first.weight + next.weight <= COMMIT_BYTES
+            && first.parts() + next.parts() <= COMMIT_PARTS
             && let Some(next) = self.waiting.pop_front()
         {
             merge(&mut first.changes, next.changes);
@@ -154,12 +164,12 @@ impl Objects {
     }
 
     /// Whether an object may have its commit begun now; if not, its turn comes.
-    fn has_turn(&mut self, id: ObjectId) -> bool {
+    fn has_turn(&mut self, id: ObjectId, lanes: usize) -> bool {
         let Some(here) = self.here.get_mut(&id) else { return false };
         if here.busy || here.failed || here.waiting.is_empty() {
             return false;
         }
-        let turn = self.committing < COMMITS;
+        let turn = self.committing < commits(lanes);
         if !turn && !std::mem::replace(&mut here.queued, true) {
             self.queue.push_back(id);
         }
@@ -174,6 +184,11 @@ impl Objects {
         }
         Some(id)
     }
+}
+
+/// Commits of one link that are with the store at once: each has its part, so that none waits for another's.
+fn commits(lanes: usize) -> usize {
+    (COMMITS / lanes.max(1)).max(1)
 }
 
 /// Why an object ends whose code was updated.
@@ -305,7 +320,9 @@ impl Actor {
         let changes = Changes::from_bytes(&bytes).map_err(|_| Lie::Commit)?;
         let weight = weight(bytes.len(), &changes);
         let too_large = bytes.len() + COMMIT_OVERHEAD > COMMIT_BYTES;
-        here.waiting.push_back(Waiting { sequence, weight, too_large, changes });
+        let mut waiting = Waiting { sequence, weight, too_large, changes };
+        waiting.too_large |= waiting.parts() > COMMIT_PARTS;
+        here.waiting.push_back(waiting);
         self.objects.unsettled += weight;
         self.begin_commit(id);
         Ok(())
@@ -313,7 +330,8 @@ impl Actor {
 
     /// Hands what waits to the store, as one, unless the store has something of the object already.
     fn begin_commit(&mut self, id: ObjectId) {
-        if !self.objects.has_turn(id) {
+        let lanes = self.version.settings.lanes;
+        if !self.objects.has_turn(id, lanes) {
             return;
         }
         let Some(here) = self.objects.here.get_mut(&id) else { return };
@@ -351,7 +369,7 @@ impl Actor {
             }
         }
         // Those that wait for their turn come first: an object that always has more would keep its own.
-        while self.objects.committing < COMMITS
+        while self.objects.committing < commits(self.version.settings.lanes)
             && let Some(next) = self.objects.next_turn()
         {
             self.begin_commit(next);
@@ -527,6 +545,11 @@ mod tests {
         let entries = (0..1000).map(|n| (format!("{n}"), None)).collect();
         let changes = Changes { entries, ..Changes::default() };
         assert!(weight(6000, &changes) > 64_000 && weight(100_000, &changes) > 100_000);
+    }
+
+    #[test]
+    fn links_have_equal_parts_of_the_store_and_each_has_one() {
+        assert_eq!([1, 4, 48, 1000].map(commits), [64, 16, 1, 1]);
     }
 
     #[test]
