@@ -185,8 +185,8 @@ async fn commits_that_are_too_large_fail_alone_however_many_wait() {
         assert_eq!(get_soon(&setup, &format!("/{name}/look")).await, "[1,1,1]");
     }
     // However small its values are.
-    get(&setup, "/many/sprinkle/60000").await;
-    let (status, text) = setup.ask("a", "/many/sprinkle/70000").await;
+    get(&setup, "/many/sprinkle/15000").await;
+    let (status, text) = setup.ask("a", "/many/sprinkle/17000").await;
     assert_eq!(status.as_u16(), 599, "{text}");
     assert!(text.contains("caused object to be reset"), "{text}");
     assert_eq!(get_soon(&setup, "/many/look").await, "[0,0,0]");

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::super::KvChange;
 use super::change::{Change, Numbers};
 use super::journal::Draft;
-use super::writer::{BATCH_BYTES, BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
+use super::writer::{BATCH_BYTES, BATCH_ENTRIES, BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
 use super::*;
 use crate::fixtures::{app, class};
 
@@ -518,6 +518,26 @@ fn removals_weigh_what_they_come_to_in_a_batch() {
     assert!((2..4).contains(&fit), "the test needs more than one batch, and fewer than there are objects");
     assert_eq!(batches() - before, 4_u64.div_ceil(fit));
     assert!(store.trees().get(Table::StateParts).is_empty());
+}
+
+/// Entries cost time however small they are.
+#[test]
+fn many_small_entries_end_a_batch() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let batches = || store.trees().read::<u64>(Table::Meta, BATCHES).unwrap().unwrap();
+    let before = batches();
+    let (go_on, waits) = sync_channel::<()>(0);
+    store.commit(Vec::new(), Box::new(move |_| waits.recv().unwrap()));
+    for name in ["x", "y", "z"] {
+        let change = |n| KvChange { key: format!("{n}"), value: Some(Vec::new()) };
+        let changes = (0..=BATCH_ENTRIES / 2).map(change).collect();
+        let object = record(name, 1, false).key.id();
+        store.commit(vec![Write::Kv { object, changes }], Box::new(drop));
+    }
+    go_on.send(()).unwrap();
+    store.settle().unwrap();
+    assert_eq!(batches() - before, 2);
 }
 
 #[test]

@@ -30,6 +30,8 @@ const BATCH: usize = 256;
 /// object keeps has few bytes, and makes of its keys as much as they are. So a batch has at most this and one more write: it is in
 /// memory three times, and all that waits behind it waits for its way to the disk, some tenths of a second.
 pub(super) const BATCH_BYTES: u64 = 40 << 20;
+/// Entries of a batch beyond which no further write is taken into it: a thousand of them take as long as a megabyte, however small they are.
+pub(super) const BATCH_ENTRIES: usize = 32_768;
 /// Free space of the disk, in bytes, below which nothing is written: a database whose disk becomes full in the middle
 /// of a write is damaged.
 pub(super) const RESERVE_BYTES: u64 = 32 << 20;
@@ -218,7 +220,8 @@ impl Writer {
                 (draft, numbers) = self.empty();
                 taken.jobs.iter().try_for_each(|job| self.add(Some(job), &free, &mut numbers, &mut draft))?;
             }
-            let has_room = taken.jobs.len() < BATCH && draft.bytes() < BATCH_BYTES;
+            let few = taken.jobs.len() < BATCH && draft.entries() < BATCH_ENTRIES;
+            let has_room = few && draft.bytes() < BATCH_BYTES;
             next = if has_room && taken.is_whole() {
                 jobs.try_recv().ok().inspect(|job| self.received(job))
             } else {

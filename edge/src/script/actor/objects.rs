@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use berth_script::message::{
     Argument, BodyRef, CHANGES_BYTES, Changes, ErrorFlags, Event, EventId, Object, ObjectId, OpId, Opened,
-    PART_BYTES, Request, STATE_PIECE_BYTES, ScriptError,
+    Request, STATE_PIECE_BYTES, ScriptError,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::Semaphore;
@@ -38,8 +38,8 @@ use super::{Actor, Asked};
 /// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
 pub(super) const COMMIT_BYTES: usize = 16 << 20;
 
-/// Most entries and pages of one commit. Each takes the store as long as some hundred bytes do, however small it is.
-pub(super) const COMMIT_PARTS: usize = 65_536;
+/// What an entry or page of a commit counts at least, in bytes: the store takes as long for a thousand as for a megabyte.
+const PART_WEIGHT: usize = 1 << 10;
 
 /// Bytes of commits under way on one link from which nothing further is read from it.
 const COMMITS_BYTES: usize = 32 << 20;
@@ -83,17 +83,11 @@ pub(super) struct Here {
 struct Waiting {
     /// The number of its last commit.
     sequence: u64,
-    /// What it takes up in memory, in bytes.
+    /// What it takes up in memory and costs the store, in bytes.
     weight: usize,
-    /// Whether it has more bytes or parts than a commit may have.
+    /// Whether that is more than a commit may have.
     too_large: bool,
     changes: Changes,
-}
-
-impl Waiting {
-    fn parts(&self) -> usize {
-        self.changes.entries.len() + self.changes.pages.len()
-    }
 }
 
 impl Here {
@@ -102,7 +96,6 @@ impl Here {
         let mut first = self.waiting.pop_front()?;
         while let Some(next) = self.waiting.front()
             && first.weight + next.weight <= COMMIT_BYTES
-            && first.parts() + next.parts() <= COMMIT_PARTS
             && let Some(next) = self.waiting.pop_front()
         {
             merge(&mut first.changes, next.changes);
@@ -197,9 +190,9 @@ fn updated() -> ScriptError {
     ScriptError::new("Error", Ended::Retired.to_string()).with(flags)
 }
 
-/// What a commit takes up in memory, in bytes: many small parts take more than they are sent as.
+/// What a commit takes up in memory and costs the store, in bytes: many small parts are more than they are sent as.
 fn weight(sent: usize, changes: &Changes) -> usize {
-    let parts = (changes.entries.len() + changes.pages.len()) * PART_BYTES;
+    let parts = (changes.entries.len() + changes.pages.len()) * PART_WEIGHT;
     sent.max(parts) + COMMIT_OVERHEAD
 }
 
@@ -319,10 +312,8 @@ impl Actor {
         let bytes = std::mem::take(&mut here.pieces);
         let changes = Changes::from_bytes(&bytes).map_err(|_| Lie::Commit)?;
         let weight = weight(bytes.len(), &changes);
-        let too_large = bytes.len() + COMMIT_OVERHEAD > COMMIT_BYTES;
-        let mut waiting = Waiting { sequence, weight, too_large, changes };
-        waiting.too_large |= waiting.parts() > COMMIT_PARTS;
-        here.waiting.push_back(waiting);
+        let too_large = weight > COMMIT_BYTES;
+        here.waiting.push_back(Waiting { sequence, weight, too_large, changes });
         self.objects.unsettled += weight;
         self.begin_commit(id);
         Ok(())
@@ -544,7 +535,7 @@ mod tests {
     fn many_small_parts_weigh_more_than_they_are_sent_as() {
         let entries = (0..1000).map(|n| (format!("{n}"), None)).collect();
         let changes = Changes { entries, ..Changes::default() };
-        assert!(weight(6000, &changes) > 64_000 && weight(100_000, &changes) > 100_000);
+        assert!(weight(6000, &changes) > 1_000_000 && weight(2_000_000, &changes) > 2_000_000);
     }
 
     #[test]
