@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_util::task::AbortOnDropHandle;
@@ -37,6 +38,9 @@ use crate::script::{
 /// Connections to others that the programs of one app may have at once; further requests wait. Each takes a socket, and the
 /// buffers of TLS: about 100 KB.
 const CONNECTIONS_PER_APP: usize = 128;
+
+/// Static files that are opened for the programs of one app at once; further requests wait. Each waits for a thread that others need, too.
+const OPENING_PER_APP: usize = 16;
 
 /// Longest wait for a connection, and for the head of an answer: what common servers and proxies allow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(100);
@@ -65,10 +69,18 @@ pub(crate) trait Containers: Send + Sync {
 }
 
 /// What an app's programs have together, whatever their version.
-#[derive(Default)]
 struct Side {
     connections: Arc<Connections>,
+    /// Files that may be opened now.
+    opening: Arc<Semaphore>,
     log: Arc<AppLog>,
+}
+
+impl Default for Side {
+    fn default() -> Self {
+        let opening = Arc::new(Semaphore::new(OPENING_PER_APP));
+        Self { connections: Arc::default(), opening, log: Arc::default() }
+    }
 }
 
 /// An app's connections.
@@ -166,7 +178,10 @@ impl Outside for World {
     ) -> BoxFuture<'static, Result<Response<Body>, ScriptError>> {
         let Outgoing { destination, request } = outgoing;
         match destination {
-            Destination::Assets => self.files.answer(&version.app, request.map(drop)).map(Ok).boxed(),
+            Destination::Assets => {
+                let opening = Arc::clone(&self.side(&version.app).opening);
+                opened(opening, self.files.answer(&version.app, request.map(drop))).boxed()
+            }
             Destination::Outside => {
                 let connections = Arc::clone(&self.side(&version.app).connections);
                 reach(Arc::clone(&self.connector), connections, request).boxed()
@@ -213,6 +228,33 @@ impl Outside for World {
     }
 }
 
+/// What a file answers. Once it is being opened that goes on, whether somebody waits for it or not: so it counts until then.
+async fn opened(
+    opening: Arc<Semaphore>,
+    answer: BoxFuture<'static, Response<Body>>,
+) -> Result<Response<Body>, ScriptError> {
+    let permit = opening.acquire_owned().await.map_err(|_| lost())?;
+    let answered = tokio::spawn(async move {
+        let _permit = permit;
+        answer.await
+    });
+    answered.await.map_err(|_| lost())
+}
+
+/// A connection to a server, with what it takes of the app's. To look for the server goes on, whether somebody waits for it or not: so it
+/// counts until then.
+async fn connected(
+    connector: Arc<Connector>,
+    server: WebAddress,
+    permit: OwnedSemaphorePermit,
+) -> Result<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, OwnedSemaphorePermit), ScriptError> {
+    let connecting = tokio::spawn(async move {
+        let stream = connector.connect(&server).await.map_err(failed)?;
+        Ok((stream, permit))
+    });
+    connecting.await.map_err(|_| lost())?
+}
+
 /// Has a host answer a request.
 async fn reach(
     connector: Arc<Connector>,
@@ -226,7 +268,7 @@ async fn reach(
     if let Some(key) = &key {
         headers::ask_for_socket(request.headers_mut(), key).map_err(failed)?;
     }
-    let stream = connector.connect(&server).await.map_err(failed)?;
+    let (stream, permit) = connected(connector, server.clone(), permit).await?;
     let mut builder = http1::Builder::new();
     let opened = builder.max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = opened.map_err(|_| lost())?;
@@ -307,5 +349,32 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_being_opened_counts_also_when_nobody_waits_for_it() {
+        let (opening, begun) = (Arc::new(Semaphore::new(OPENING_PER_APP)), Arc::new(AtomicUsize::new(0)));
+        let (open, opens) = tokio::sync::watch::channel(false);
+        for _ in 0..3 * OPENING_PER_APP {
+            let (begun, mut opens) = (Arc::clone(&begun), opens.clone());
+            let answer = async move {
+                begun.fetch_add(1, Ordering::SeqCst);
+                let _ = opens.wait_for(|open| *open).await;
+                Response::new(Body::new(Empty::new().map_err(|never| match never {})))
+            };
+            let asked = opened(Arc::clone(&opening), answer.boxed());
+            // Given up at once.
+            assert!(tokio::time::timeout(Duration::from_millis(1), asked).await.is_err());
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), OPENING_PER_APP);
+        open.send(true).unwrap();
+        let answer =
+            std::future::ready(Response::new(Body::new(Empty::new().map_err(|never| match never {}))));
+        assert!(opened(opening, answer.boxed()).await.is_ok());
     }
 }
