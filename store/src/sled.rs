@@ -36,7 +36,7 @@ pub(super) use self::outbox::dead_id;
 pub(super) use self::schedules::CronMark;
 use self::tables::Trees;
 pub(super) use self::tables::{Table, failed};
-use self::writer::{Job, Writer};
+use self::writer::{Free, Job, Writer, free_bytes};
 use super::durable::sync_with_name;
 use super::guard::{Backup, Mark, Opening};
 use super::unfinished::Unfinished;
@@ -111,7 +111,7 @@ impl SledStore {
         let backup = Backup::create(directory, DATABASE_FILE)?;
         let unfinished = Unfinished::begin(directory, DATABASE_FILE).map_err(unusable)?;
         // sled reports some damage by a panic.
-        let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory));
+        let opened = std::panic::catch_unwind(|| Self::open_as_it_is(directory, free_bytes));
         let opened = opened.unwrap_or_else(|_| Err(damaged(directory, "it made the database panic")));
         let settled = match (&opened, backup) {
             // Another has it open, and may have changed it since it was copied: it is not ours to put back.
@@ -126,7 +126,7 @@ impl SledStore {
         Ok(store)
     }
 
-    fn open_as_it_is(directory: &Path) -> Result<Self, StoreError> {
+    fn open_as_it_is(directory: &Path, free: Free) -> Result<Self, StoreError> {
         let db = sled::Config::new()
             .path(directory)
             .cache_capacity(CACHE_BYTES)
@@ -165,6 +165,7 @@ impl SledStore {
             synced_blobs: RefCell::default(),
             vitals: Arc::clone(&vitals),
             kept: Arc::clone(&kept),
+            free,
         };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())

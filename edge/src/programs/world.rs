@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_util::task::AbortOnDropHandle;
@@ -37,7 +39,10 @@ use crate::script::{
 /// buffers of TLS: about 100 KB.
 const CONNECTIONS_PER_APP: usize = 128;
 
-/// Longest wait for the head of an answer: what common servers and proxies allow.
+/// Static files that are opened for the programs of one app at once; further requests wait. Each waits for a thread that others need, too.
+const OPENING_PER_APP: usize = 16;
+
+/// Longest wait for a connection, and for the head of an answer: what common servers and proxies allow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(100);
 
 /// Largest read buffer, and so the largest head of an answer, in bytes.
@@ -65,13 +70,60 @@ pub(crate) trait Containers: Send + Sync {
 
 /// What an app's programs have together, whatever their version.
 struct Side {
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
+    /// Files that may be opened now.
+    opening: Arc<Semaphore>,
     log: Arc<AppLog>,
 }
 
 impl Default for Side {
     fn default() -> Self {
-        Self { connections: Arc::new(Semaphore::new(CONNECTIONS_PER_APP)), log: Arc::default() }
+        let opening = Arc::new(Semaphore::new(OPENING_PER_APP));
+        Self { connections: Arc::default(), opening, log: Arc::default() }
+    }
+}
+
+/// An app's connections.
+struct Connections {
+    free: Arc<Semaphore>,
+    /// Requests that wait for one.
+    waiting: AtomicUsize,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { free: Arc::new(Semaphore::new(CONNECTIONS_PER_APP)), waiting: AtomicUsize::new(0) }
+    }
+}
+
+impl Connections {
+    async fn one(&self) -> Result<OwnedSemaphorePermit, ScriptError> {
+        if let Ok(free) = Arc::clone(&self.free).try_acquire_owned() {
+            return Ok(free);
+        }
+        let _waits = Waits::among(&self.waiting);
+        let freed = tokio::time::timeout(ANSWER_LIMIT, Arc::clone(&self.free).acquire_owned()).await;
+        let text = || {
+            let limit = ANSWER_LIMIT.as_secs();
+            format!("All {CONNECTIONS_PER_APP} connections of the app were in use for {limit} s.")
+        };
+        freed.map_err(|_| failed(text()))?.map_err(|_| lost())
+    }
+}
+
+/// One that waits.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn among(all: &'a AtomicUsize) -> Self {
+        all.fetch_add(1, Ordering::AcqRel);
+        Self(all)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -126,7 +178,10 @@ impl Outside for World {
     ) -> BoxFuture<'static, Result<Response<Body>, ScriptError>> {
         let Outgoing { destination, request } = outgoing;
         match destination {
-            Destination::Assets => self.files.answer(&version.app, request.map(drop)).map(Ok).boxed(),
+            Destination::Assets => {
+                let opening = Arc::clone(&self.side(&version.app).opening);
+                opened(opening, self.files.answer(&version.app, request.map(drop))).boxed()
+            }
             Destination::Outside => {
                 let connections = Arc::clone(&self.side(&version.app).connections);
                 reach(Arc::clone(&self.connector), connections, request).boxed()
@@ -163,25 +218,57 @@ impl Outside for World {
         .boxed()
     }
 
+    fn is_waited_for(&self, version: &VersionKey) -> bool {
+        let sides = self.sides();
+        sides.get(&version.app).is_some_and(|side| side.connections.waiting.load(Ordering::Acquire) > 0)
+    }
+
     fn log(&self, version: &VersionKey, level: Level, text: String) {
         self.side(&version.app).log.write(version, level, text);
     }
 }
 
+/// What a file answers. Once it is being opened that goes on, whether somebody waits for it or not: so it counts until then.
+async fn opened(
+    opening: Arc<Semaphore>,
+    answer: BoxFuture<'static, Response<Body>>,
+) -> Result<Response<Body>, ScriptError> {
+    let permit = opening.acquire_owned().await.map_err(|_| lost())?;
+    let answered = tokio::spawn(async move {
+        let _permit = permit;
+        answer.await
+    });
+    answered.await.map_err(|_| lost())
+}
+
+/// A connection to a server, with what it takes of the app's. To look for the server goes on, whether somebody waits for it or not: so it
+/// counts until then.
+async fn connected(
+    connector: Arc<Connector>,
+    server: WebAddress,
+    permit: OwnedSemaphorePermit,
+) -> Result<(impl AsyncRead + AsyncWrite + Unpin + Send + 'static, OwnedSemaphorePermit), ScriptError> {
+    let connecting = tokio::spawn(async move {
+        let stream = connector.connect(&server).await.map_err(failed)?;
+        Ok((stream, permit))
+    });
+    connecting.await.map_err(|_| lost())?
+}
+
 /// Has a host answer a request.
 async fn reach(
     connector: Arc<Connector>,
-    connections: Arc<Semaphore>,
+    connections: Arc<Connections>,
     request: Request<Body>,
 ) -> Result<Response<Body>, ScriptError> {
-    let permit = connections.acquire_owned().await.map_err(|_| lost())?;
+    let permit = connections.one().await?;
     let server = WebAddress::of(&request.uri().to_string()).map_err(failed)?;
     let key = asks_for_socket(&request).then(generate_key);
     let mut request = prepared(request, &server)?;
     if let Some(key) = &key {
         headers::ask_for_socket(request.headers_mut(), key).map_err(failed)?;
     }
-    let stream = connector.connect(&server).await.map_err(failed)?;
+    let (stream, permit) = connected(connector, server.clone(), permit).await?;
     let mut builder = http1::Builder::new();
     let opened = builder.max_buf_size(BUFFER_BYTES).handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = opened.map_err(|_| lost())?;
@@ -262,5 +349,32 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_being_opened_counts_also_when_nobody_waits_for_it() {
+        let (opening, begun) = (Arc::new(Semaphore::new(OPENING_PER_APP)), Arc::new(AtomicUsize::new(0)));
+        let (open, opens) = tokio::sync::watch::channel(false);
+        for _ in 0..3 * OPENING_PER_APP {
+            let (begun, mut opens) = (Arc::clone(&begun), opens.clone());
+            let answer = async move {
+                begun.fetch_add(1, Ordering::SeqCst);
+                let _ = opens.wait_for(|open| *open).await;
+                Response::new(Body::new(Empty::new().map_err(|never| match never {})))
+            };
+            let asked = opened(Arc::clone(&opening), answer.boxed());
+            // Given up at once.
+            assert!(tokio::time::timeout(Duration::from_millis(1), asked).await.is_err());
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), OPENING_PER_APP);
+        open.send(true).unwrap();
+        let answer =
+            std::future::ready(Response::new(Body::new(Empty::new().map_err(|never| match never {}))));
+        assert!(opened(opening, answer.boxed()).await.is_ok());
     }
 }

@@ -41,7 +41,7 @@ use futures_util::future::BoxFuture;
 use http::Request;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use self::shared::{Shared, Turn};
+use self::shared::{Place, Shared, Turn, Waiting};
 use super::{Proxy, ported, signal};
 use crate::programs::{Contained, Container, ContainerChanges, Containers, PortAnswer};
 use crate::script::Body;
@@ -61,6 +61,10 @@ const RESET_LIMIT: Duration = Duration::from_secs(30);
 /// The signals by which programs are told to end.
 const ENDING: [u8; 3] = [2, 3, 15];
 const SIGKILL: u8 = 9;
+/// Requests that wait for a start from which on those that nobody wants any more are looked for.
+const SWEEP: usize = 64;
+/// What code is told of a request beyond the app's share.
+const TOO_MANY_WAIT: &str = "Too many requests to containers wait.";
 
 /// The containers of objects, each on its shard.
 pub(crate) struct RoutedContainers {
@@ -83,6 +87,7 @@ impl Containers for RoutedContainers {
     ) -> BoxFuture<'static, Result<Contained, ScriptError>> {
         let (shards, shard) = (self.shards.clone(), self.shards.of(key.id()));
         let (turn, signal_share) = (self.shared.begin(key.id()), self.shared.signals(&key.app));
+        let waiting = self.shared.waiting(&key.app);
         let begun = async move {
             let (words, heard) = mpsc::unbounded_channel();
             let numbers = Arc::new(Numbers::default());
@@ -95,7 +100,7 @@ impl Containers for RoutedContainers {
                 running
             };
             let running = shards.run(shard, begin).await.map_err(|error| failed(&error))?;
-            Ok(Contained { running, container: Box::new(Handle { words, numbers }) as _ })
+            Ok(Contained { running, container: Box::new(Handle { words, numbers, waiting }) as _ })
         };
         begun.boxed()
     }
@@ -111,11 +116,36 @@ struct Fetch {
     upgrade: bool,
     request: Request<Body>,
     answer: oneshot::Sender<Result<http::Response<Body>, ScriptError>>,
+    /// Until it is sent, or nobody wants it any more and that was seen.
+    _place: Place,
 }
 
 impl Fetch {
     fn refuse(self, text: &str) {
         drop(self.answer.send(Err(failed(text))));
+    }
+}
+
+/// Requests that wait.
+#[derive(Default)]
+struct Fetches {
+    all: Vec<Fetch>,
+    /// How many there are when those are next looked for that nobody wants any more.
+    sweep_at: usize,
+}
+
+impl Fetches {
+    /// All are looked through once there are twice as many as were wanted: looking costs no more than adding, over all.
+    fn add(&mut self, fetch: Fetch) {
+        if self.all.len() >= self.sweep_at.max(SWEEP) {
+            self.all.retain(|fetch| !fetch.answer.is_closed());
+            self.sweep_at = 2 * self.all.len();
+        }
+        self.all.push(fetch);
+    }
+
+    fn take(&mut self) -> Vec<Fetch> {
+        std::mem::take(self).all
     }
 }
 
@@ -143,9 +173,10 @@ impl Numbers {
 
 /// The script's end.
 struct Handle {
-    /// Bounded: signals by `WAITING`, requests by those that a script may have, all else comes once a start.
+    /// Bounded: signals by `WAITING`, requests by the app's share, also of those that are given up; all else comes once a start.
     words: mpsc::UnboundedSender<Word>,
     numbers: Arc<Numbers>,
+    waiting: Arc<Waiting>,
 }
 
 impl Container for Handle {
@@ -162,8 +193,12 @@ impl Container for Handle {
     }
 
     fn fetch(&mut self, port: u16, upgrade: bool, request: Request<Body>) -> PortAnswer {
+        let Some(place) = self.waiting.place(&request) else {
+            return std::future::ready(Err(failed(TOO_MANY_WAIT))).boxed();
+        };
         let (answer, answered) = oneshot::channel();
-        let _ = self.words.send(Word::Fetch(Box::new(Fetch { port, upgrade, request, answer })));
+        let fetch = Fetch { port, upgrade, request, answer, _place: place };
+        let _ = self.words.send(Word::Fetch(Box::new(fetch)));
         answered.map(|answer| answer.unwrap_or_else(|_| Err(failed(NOT_RUNNING)))).boxed()
     }
 
@@ -225,7 +260,7 @@ struct Keeper {
     of: TheObject,
     phase: Phase,
     /// Requests that wait until it runs.
-    fetches: Vec<Fetch>,
+    fetches: Fetches,
     /// Signals that wait until it runs, and for the one before them.
     signals: VecDeque<u8>,
     /// The signal, or the end, that is being ordered.
@@ -240,7 +275,7 @@ impl Keeper {
         let mut keeper = Self {
             of,
             phase: Phase::Idle,
-            fetches: Vec::new(),
+            fetches: Fetches::default(),
             signals: VecDeque::new(),
             acting: None,
             killing: false,
@@ -353,7 +388,7 @@ impl Keeper {
         match event {
             Event::Launched(Ok((hold, end))) => {
                 self.phase = Phase::Running { hold: Some(hold), attach: None, end };
-                std::mem::take(&mut self.fetches).into_iter().for_each(|fetch| self.fetch(fetch));
+                self.fetches.take().into_iter().for_each(|fetch| self.fetch(fetch));
             }
             Event::Launched(Err(refused)) => match &mut self.phase {
                 // It ends, or has ended, which is told at its time.
@@ -373,7 +408,7 @@ impl Keeper {
             Ended::NotStarted(why) => why.clone(),
             _ => NOT_RUNNING.to_owned(),
         };
-        self.fetches.drain(..).for_each(|fetch| fetch.refuse(&why));
+        self.fetches.take().into_iter().for_each(|fetch| fetch.refuse(&why));
         self.of.changes.push(Change::Ended(ended));
     }
 
@@ -394,11 +429,14 @@ impl Keeper {
     }
 
     fn fetch(&mut self, fetch: Fetch) {
+        if fetch.answer.is_closed() {
+            return;
+        }
         match &self.phase {
             Phase::Running { hold: Some(hold), .. } => {
                 let (proxy, placement) = (Arc::clone(&self.of.proxy), hold.placement().clone());
                 let app = self.of.key.app.clone();
-                let Fetch { port, upgrade, request, mut answer } = fetch;
+                let Fetch { port, upgrade, request, mut answer, _place } = fetch;
                 tokio::spawn(async move {
                     tokio::select! {
                         answered = ported::fetch(&proxy, &placement, &app, port, upgrade, request) => {
@@ -409,8 +447,7 @@ impl Keeper {
                 });
             }
             Phase::Starting(_) | Phase::Running { attach: Some(_), .. } => {
-                self.fetches.retain(|fetch| !fetch.answer.is_closed());
-                self.fetches.push(fetch);
+                self.fetches.add(fetch);
             }
             Phase::Idle | Phase::Ending(_) | Phase::Running { .. } => fetch.refuse(NOT_RUNNING),
         }
@@ -531,5 +568,28 @@ fn of_outcome(outcome: Option<Outcome>) -> Ended {
         (_, Some(code)) => Ended::Exited(code),
         (ExitReason::StartFailed, None) if signal.is_none() => Ended::NotStarted(message()),
         (_, None) => Ended::Signalled(signal.unwrap_or(SIGKILL)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Empty};
+
+    use super::*;
+
+    #[test]
+    fn requests_that_nobody_wants_any_more_do_not_stay_and_the_others_do() {
+        let (waiting, mut fetches) = (Arc::new(Waiting::default()), Fetches::default());
+        let mut add = |wanted: bool| {
+            let request = Request::new(Body::new(Empty::new().map_err(|never| match never {})));
+            let (answer, answered) = oneshot::channel();
+            let place = waiting.place(&request).unwrap();
+            fetches.add(Fetch { port: 1, upgrade: false, request, answer, _place: place });
+            (wanted.then_some(answered), fetches.all.len())
+        };
+        let wanted: Vec<_> = (0..100).map(|_| add(true)).collect();
+        let most = (0..10_000).map(|_| add(false).1).max();
+        assert_eq!(most, Some(2 * wanted.len().max(SWEEP)));
+        assert!(fetches.take().len() >= wanted.len());
     }
 }

@@ -3,6 +3,7 @@
 
 mod containers;
 mod effects;
+mod given;
 mod objects;
 
 use std::collections::{HashMap, VecDeque};
@@ -17,12 +18,13 @@ use berth_script::message::{
 use http_body::Body as _;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
+use self::given::{Answers, Given, Source};
 use self::objects::Objects;
-use super::body::Word;
+use super::body::{Room, Word};
 use super::child::Child;
 use super::counts::Kind;
 use super::failure::{Ended, Failure};
@@ -43,6 +45,13 @@ const HIGH_WATER_BYTES: usize = 1 << 20;
 
 /// Bytes that wait to be written above which calls are refused, besides the code.
 const OVERLOAD_BYTES: usize = 64 << 20;
+
+/// Bytes that wait to be written above which the process is ended: what it asks for comes whether it reads or not. The calls that are
+/// taken, and the state of an object that is given once there is room, are less.
+const UNREAD_BYTES: usize = OVERLOAD_BYTES + 2 * berth_script::message::MAX_EVENT_BYTES;
+
+/// What a script may be told that waits for its turn above which nothing further is heard: each may be an answer to what it says.
+const COMMANDS: usize = 1_000;
 
 /// How many times longer a script may say nothing while it loads its code, which is compiled in one go.
 const LOAD_SILENCES: u32 = 6;
@@ -73,39 +82,16 @@ struct Going {
     _lease: Counted,
 }
 
-/// A body that the script was given.
-struct Given {
-    event: EventId,
-    /// As long as nobody reads it.
-    body: Option<Body>,
-    /// Of a WebSocket that nobody has opened, where it leads.
-    connection: Option<Connection>,
-    credit: Arc<Semaphore>,
-    pump: Option<AbortHandle>,
-}
-
-impl Given {
-    fn new(event: EventId, body: Option<Body>, connection: Option<Connection>) -> Self {
-        Self { event, body, connection, credit: Arc::new(Semaphore::new(0)), pump: None }
-    }
-}
-
-impl Drop for Given {
-    fn drop(&mut self) {
-        if let Some(pump) = &self.pump {
-            pump.abort();
-        }
-    }
-}
-
 /// A body that the script makes.
 struct Making {
     event: EventId,
     pieces: mpsc::UnboundedSender<Piece>,
     /// Bytes that may be under way.
     window: u32,
-    /// Whether there is room for them.
-    open: bool,
+    /// The room for them, as long as its reader keeps it.
+    room: Arc<Room>,
+    /// Bytes sent that nobody has taken.
+    unread: u32,
     /// Whether it is what goes over a WebSocket.
     socket: bool,
 }
@@ -136,11 +122,14 @@ struct Actor {
     code: Code,
     calls: HashMap<EventId, Going>,
     given: HashMap<HostBody, Given>,
+    answers: Arc<Answers>,
     making: HashMap<MadeId, Making>,
     /// Bodies that wait for others to end before they get credit.
     waiting: VecDeque<MadeId>,
-    /// What may be under way of those that have got it.
+    /// What may be under way of those that have got it, and is here of those that nobody has read to their end.
     open_bytes: u64,
+    /// Whether the version knows that some wait.
+    waiting_told: bool,
     asked: HashMap<OpId, Asked>,
     objects: Objects,
     heard: Instant,
@@ -178,9 +167,11 @@ impl Actor {
             code: Code::Missing,
             calls: HashMap::new(),
             given: HashMap::new(),
+            answers: Arc::default(),
             making: HashMap::new(),
             waiting: VecDeque::new(),
             open_bytes: 0,
+            waiting_told: false,
             asked: HashMap::new(),
             objects: Objects::default(),
             heard: now,
@@ -196,13 +187,14 @@ impl Actor {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = vec![0; READ_BYTES];
         let why = loop {
-            let interest = match (self.objects.has_room(), self.out.is_empty()) {
+            let hears = self.hears();
+            let interest = match (hears, self.out.is_empty()) {
                 (true, true) => Interest::READABLE,
                 (true, false) => Interest::READABLE | Interest::WRITABLE,
-                // Nothing further is read until the store has caught up.
+                // Nothing further is read until others have caught up.
                 (false, _) => Interest::WRITABLE,
             };
-            let moves = self.objects.has_room() || !self.out.is_empty();
+            let moves = hears || !self.out.is_empty();
             let room = self.out.len() - self.sent < HIGH_WATER_BYTES;
             let step = tokio::select! {
                 ready = self.socket.ready(interest), if moves => match ready {
@@ -237,6 +229,11 @@ impl Actor {
                 call.refuse(Failure::Ended(why));
             }
         }
+    }
+
+    /// Whether what the script says is read now.
+    fn hears(&self) -> bool {
+        self.objects.has_room() && self.link.commands.len() < COMMANDS
     }
 
     /// Reads what is there and carries it out.
@@ -290,17 +287,22 @@ impl Actor {
             self.out.drain(..self.sent);
             self.sent = 0;
         }
+        if self.out.len() - self.sent > UNREAD_BYTES {
+            self.child.kill(Ended::Silent);
+            return Err(self.child.ended());
+        }
         Ok(())
     }
 
     /// Asks whether the script lives; ends it if it has not shown that for too long.
     fn look(&mut self) -> Result<(), Ended> {
         self.let_go_of_wanted();
+        self.take_back();
         if self.rested.elapsed() >= REST_EVERY && self.ledger.has_objects() {
             self.rested = Instant::now();
             self.tell(&Event::Rest { idle_ms: REST_MS });
         }
-        if !self.objects.has_room() {
+        if !self.hears() {
             // It is not heard.
             self.heard = Instant::now();
             return Ok(());
@@ -347,6 +349,9 @@ impl Actor {
                 }
             }
             Word::Credit(body, bytes) => {
+                if let Some(making) = self.making.get_mut(&body) {
+                    making.unread = making.unread.saturating_sub(bytes);
+                }
                 if self.ledger.credit(body, bytes) {
                     self.tell(&Event::Credit(body, bytes));
                 }
@@ -355,6 +360,10 @@ impl Actor {
                 if self.making.contains_key(&body) {
                     self.tell(&Event::Cancelled(body));
                 }
+            }
+            Word::Room(bytes) => {
+                self.open_bytes = self.open_bytes.saturating_sub(bytes.into());
+                self.open();
             }
             Word::Plugged(body, messages) => {
                 if let Some(given) = self.given.get_mut(&body) {
@@ -386,17 +395,17 @@ impl Actor {
         match what {
             What::Fetch(request) => {
                 let (parts, body) = request.into_parts();
-                let body = self.give(event, body);
+                let body = self.give(event, body, Source::Client);
                 let request = Box::new(head::request(&parts, body));
                 self.tell(&Event::Fetch { event, target: Target::Worker, request });
             }
             What::Scheduled { cron, time_ms } => self.tell(&Event::Scheduled { event, cron, time_ms }),
             What::Object(object, mut request, body) => {
-                request.body = self.give(event, Body::new(body));
+                request.body = self.give(event, Body::new(body), Source::Call);
                 self.tell(&Event::Fetch { event, target: Target::Object(object), request });
             }
             What::Method { object, method, args } => {
-                let args = args.into_iter().map(|arg| self.taken_in(event, arg)).collect();
+                let args = args.into_iter().map(|arg| self.argument(event, arg)).collect();
                 self.tell(&Event::Rpc { event, object, method, args });
             }
             What::Alarm { object, scheduled_ms, retry } => {
@@ -423,26 +432,49 @@ impl Actor {
     }
 
     /// A body for the script, which it may read or pass on.
-    fn give(&mut self, event: EventId, body: Body) -> BodyRef {
+    fn give(&mut self, event: EventId, body: Body, source: Source) -> BodyRef {
         if body.is_end_stream() {
             return BodyRef::None;
         }
         let id = self.ledger.give(event);
-        self.given.insert(id, Given::new(event, Some(body), None));
+        self.given.insert(id, Given::new(event, Some(body), source));
         BodyRef::Host(id)
     }
 
+    /// The body of an answer.
+    fn give_answer(&mut self, event: EventId, body: Body) -> Result<BodyRef, ScriptError> {
+        if body.is_end_stream() {
+            return Ok(BodyRef::None);
+        }
+        let share = self.share(&body)?;
+        let given = self.give(event, body, Source::Answer);
+        if let BodyRef::Host(id) = given
+            && let Some(given) = self.given.get_mut(&id)
+        {
+            given.share = Some(share);
+        }
+        Ok(given)
+    }
+
     /// A WebSocket for the script, which it may open or pass on.
-    fn give_socket(&mut self, event: EventId, body: Body, connection: Connection) -> BodyRef {
+    fn give_socket(
+        &mut self,
+        event: EventId,
+        body: Body,
+        connection: Connection,
+    ) -> Result<BodyRef, ScriptError> {
+        let share = self.share(&body)?;
         let id = self.ledger.give_socket(event);
-        self.given.insert(id, Given::new(event, Some(body), Some(connection)));
-        BodyRef::Host(id)
+        let mut given = Given::new(event, Some(body), Source::Answer);
+        (given.connection, given.share) = (Some(connection), Some(share));
+        self.given.insert(id, given);
+        Ok(BodyRef::Host(id))
     }
 
     /// The end of a WebSocket that a script has given away. It is told what will come to it.
     fn plug(&mut self, event: EventId, made: MadeId) -> Plug {
         let id = self.ledger.give_back(event);
-        self.given.insert(id, Given::new(event, None, None));
+        self.given.insert(id, Given::new(event, None, Source::Client));
         self.tell(&Event::Socket(made, id));
         Plug::new(id, Arc::clone(&self.link.words))
     }
@@ -464,8 +496,10 @@ impl Actor {
         let outcome = outcome.and_then(|response| {
             let (parts, body) = response.into_parts();
             let body = match Connection::of(&parts.extensions) {
-                _ if parts.status != http::StatusCode::SWITCHING_PROTOCOLS => self.give(event, body),
-                Some(connection) => self.give_socket(event, body, connection),
+                _ if parts.status != http::StatusCode::SWITCHING_PROTOCOLS => {
+                    self.give_answer(event, body)?
+                }
+                Some(connection) => self.give_socket(event, body, connection)?,
                 None => return Err(ScriptError::new("Error", "The server switched to another protocol.")),
             };
             Ok(head::response(&parts, body))

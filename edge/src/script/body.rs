@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use berth_script::message::{EventId, HostBody, INLINE_BODY_BYTES, Piece, ScriptBody as MadeId};
@@ -22,6 +23,8 @@ pub(super) enum Word {
     Credit(MadeId, u32),
     /// Nobody reads a body any more.
     Unread(MadeId),
+    /// So many bytes of what bodies may have under way are free again.
+    Room(u32),
     /// Somebody has taken a WebSocket that a script gave away: what comes to the script.
     Plugged(HostBody, Body),
 }
@@ -73,6 +76,33 @@ enum Source {
     Made(Made),
 }
 
+/// What a body may have under way, of what all may. Its reader keeps it to the end, also of a body that was sent whole: what nobody
+/// reads is still here.
+#[derive(Default)]
+pub(super) struct Room(AtomicU32);
+
+/// The reader has let go.
+const LEFT: u32 = u32::MAX;
+
+impl Room {
+    /// Takes so many bytes, unless the reader has let go.
+    pub(super) fn take(&self, bytes: u32) -> bool {
+        self.0.compare_exchange(0, bytes, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Keeps so many of the bytes at most; returns how many are free by that.
+    pub(super) fn shrink(&self, bytes: u32) -> u32 {
+        let more = |taken: u32| (taken != LEFT && taken > bytes).then_some(bytes);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map_or(0, |taken| taken - bytes)
+    }
+
+    /// The reader lets go; returns how many bytes are free by that.
+    fn leave(&self) -> u32 {
+        let taken = self.0.swap(LEFT, Ordering::AcqRel);
+        if taken == LEFT { 0 } else { taken }
+    }
+}
+
 /// What the script makes as it is read.
 pub(super) struct Made {
     id: MadeId,
@@ -80,6 +110,7 @@ pub(super) struct Made {
     words: Words,
     /// Bytes that may be under way.
     window: u32,
+    room: Arc<Room>,
     /// Bytes taken since credit was last given.
     taken: u32,
     ended: bool,
@@ -87,8 +118,21 @@ pub(super) struct Made {
 
 impl Made {
     /// The link puts what the script sends into the other end of `pieces`, which credit bounds.
-    pub(super) fn new(id: MadeId, pieces: mpsc::UnboundedReceiver<Piece>, words: Words, window: u32) -> Self {
-        Self { id, pieces, words, window, taken: 0, ended: false }
+    pub(super) fn new(
+        id: MadeId,
+        pieces: mpsc::UnboundedReceiver<Piece>,
+        words: Words,
+        window: u32,
+        room: Arc<Room>,
+    ) -> Self {
+        Self { id, pieces, words, window, room, taken: 0, ended: false }
+    }
+
+    fn let_go(&self) {
+        let bytes = self.room.leave();
+        if bytes > 0 {
+            (self.words)(Word::Room(bytes));
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BoxError>>> {
@@ -108,10 +152,12 @@ impl Made {
             }
             Piece::End => {
                 self.ended = true;
+                self.let_go();
                 None
             }
             Piece::Failed(text) => {
                 self.ended = true;
+                self.let_go();
                 Some(Err(BrokeOff(text).into()))
             }
         })
@@ -123,6 +169,7 @@ impl Drop for Made {
         if !self.ended {
             (self.words)(Word::Unread(self.id));
         }
+        self.let_go();
     }
 }
 

@@ -85,8 +85,12 @@ impl Child {
             return;
         };
         let last_words = last_words(control).await;
+        if last_words.len() > LAST_WORDS_BYTES {
+            self.kill(Ended::Lied);
+        }
         let status = self.reap().await;
         if self.ended() != Ended::Retired {
+            let last_words = String::from_utf8_lossy(&last_words);
             let (why, last_words) = (self.ended(), shown_lines(&last_words));
             tracing::warn!(app = key.app, version = key.version, %why, ?status, %last_words, "a script process ended");
         }
@@ -124,24 +128,18 @@ impl Drop for Child {
     }
 }
 
-/// What the process leaves when it ends by a fault; returns at its end.
-async fn last_words(control: UnixStream) -> String {
+/// What the process leaves when it ends by a fault; returns at its end, or once that is more than it may be.
+async fn last_words(control: UnixStream) -> Vec<u8> {
     let mut text = Vec::new();
-    let Ok(control) = tokio::net::UnixStream::from_std(control) else { return String::new() };
+    let Ok(control) = tokio::net::UnixStream::from_std(control) else { return text };
     let mut buffer = [0; LAST_WORDS_BYTES];
-    loop {
-        if control.readable().await.is_err() {
-            break;
-        }
+    while text.len() <= LAST_WORDS_BYTES && control.readable().await.is_ok() {
         match control.try_read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => {
-                let room = LAST_WORDS_BYTES.saturating_sub(text.len());
-                text.extend_from_slice(&buffer[..count.min(room)]);
-            }
+            Ok(count) => text.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => break,
         }
     }
-    String::from_utf8_lossy(&text).into_owned()
+    text
 }

@@ -145,6 +145,8 @@ pub(super) struct Ledger {
     objects: Objects,
     begun: Instant,
     last_given: u64,
+    /// Bodies that were taken back and may still be passed on: the message may be under way.
+    withdrawn: u64,
     last_op: u64,
     calls: HashMap<EventId, Call>,
     /// What waits for an answer: whose it is, and what it weighs.
@@ -175,6 +177,7 @@ impl Ledger {
             objects: Objects::of(load),
             begun: now,
             last_given: 0,
+            withdrawn: 0,
             last_op: 0,
             calls: HashMap::new(),
             ops: HashMap::new(),
@@ -270,6 +273,11 @@ impl Ledger {
         let body = self.give(event);
         self.given.insert(body, Given { event, credit: Some(0), socket: true });
         body
+    }
+
+    /// A body is taken back that the script does not read.
+    pub(super) fn withdraw(&mut self, body: HostBody) {
+        self.withdrawn += u64::from(self.given.remove(&body).is_some());
     }
 
     /// Asks whether it lives, unless that is already being asked.
@@ -493,6 +501,10 @@ impl Ledger {
             BodyRef::Bytes(_) => Err(Lie::Long),
             BodyRef::Host(body) => match self.given.remove(body) {
                 Some(Given { credit: None, socket: false, .. }) => Ok(()),
+                None if body.0 <= self.last_given && self.withdrawn > 0 => {
+                    self.withdrawn -= 1;
+                    Ok(())
+                }
                 _ => Err(Lie::NotGiven),
             },
             BodyRef::Script(body) => self.make(event, *body, false),

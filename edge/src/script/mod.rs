@@ -90,6 +90,12 @@ pub(crate) trait Outside: Send + Sync + 'static {
         outgoing: Outgoing,
     ) -> BoxFuture<'static, Result<http::Response<Body>, ScriptError>>;
 
+    /// Whether requests of this app wait for what others of its requests keep.
+    fn is_waited_for(&self, version: &VersionKey) -> bool {
+        let _ = version;
+        false
+    }
+
     /// Takes a line of the log. Must not block.
     fn log(&self, version: &VersionKey, level: Level, text: String);
 
@@ -144,6 +150,8 @@ pub(crate) struct Settings {
     pub(crate) last_calls: Duration,
     /// How long a process may say nothing while something is asked of it.
     pub(crate) silence: Duration,
+    /// How long an answer that it does not read on is kept where others wait for what that takes.
+    pub(crate) stalled: Duration,
 }
 
 impl Settings {
@@ -157,6 +165,7 @@ impl Settings {
             // As long as work after a response may take.
             last_calls: Duration::from_secs(30),
             silence: Duration::from_secs(5),
+            stalled: Duration::from_secs(5),
         }
     }
 }

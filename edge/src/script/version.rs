@@ -2,6 +2,7 @@
 //! Starts nothing itself.
 
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub(super) struct Version {
     pub(super) counts: Arc<Counts>,
     /// Calls that are going on, on all threads.
     pub(super) calls: Arc<Calls>,
+    /// Threads whose bodies wait for room.
+    waiting: AtomicUsize,
     serve: Serve,
     state: Mutex<State>,
 }
@@ -79,6 +82,7 @@ impl Version {
             owners,
             counts,
             calls: Arc::default(),
+            waiting: AtomicUsize::new(0),
             serve,
             state: Mutex::new(state),
         }
@@ -117,6 +121,20 @@ impl Version {
             }
         };
         Lease::take(handle, &self.calls)
+    }
+
+    /// Bodies of a thread's wait for room from now on, or no more.
+    pub(super) fn waiting(&self, from_now_on: bool) {
+        if from_now_on {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether bodies wait for room that others keep.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
     }
 
     /// A process has ended by itself, or had to be ended.

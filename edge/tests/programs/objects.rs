@@ -47,6 +47,11 @@ export class Counter extends DurableObject {
             await new Promise((resolve) => setTimeout(resolve, 1));
         }
     }
+    /** Writes as many small values at once. */
+    async sprinkle(count) {
+        for (let n = 0; n < count; n += 1) this.ctx.storage.put(`s${n}`, n);
+        await this.ctx.storage.sync();
+    }
     async arm(ms, fails) { await this.ctx.storage.put({ fails, seen: [] }); await this.ctx.storage.setAlarm(Date.now() + ms); }
     async seen() { return [await this.ctx.storage.get('seen'), await this.ctx.storage.getAlarm()]; }
     async alarm({ isRetry, retryCount }) {
@@ -179,6 +184,12 @@ async fn commits_that_are_too_large_fail_alone_however_many_wait() {
         assert!(text.contains("caused object to be reset"), "{text}");
         assert_eq!(get_soon(&setup, &format!("/{name}/look")).await, "[1,1,1]");
     }
+    // However small its values are.
+    get(&setup, "/many/sprinkle/15000").await;
+    let (status, text) = setup.ask("a", "/many/sprinkle/17000").await;
+    assert_eq!(status.as_u16(), 599, "{text}");
+    assert!(text.contains("caused object to be reset"), "{text}");
+    assert_eq!(get_soon(&setup, "/many/look").await, "[0,0,0]");
     for (name, expected) in names.iter().map(|name| (name, "2")).chain([(&"other".to_owned(), "1")]) {
         assert_eq!(get_soon(&setup, &format!("/{name}/add")).await, expected);
     }

@@ -171,6 +171,24 @@ async fn programs_reach_what_they_may_reach() {
 }
 
 #[tokio::test]
+async fn answers_that_nobody_reads_keep_no_connection_for_ever() {
+    let (setup, server) = (set_up().await, App::start().await);
+    setup
+        .deploy_one(
+            "a",
+            "export default { async fetch(request) {
+                let answered = 0;
+                const { searchParams } = new URL(request.url);
+                for (let n = 0; n < 200; n += 1) answered += (await fetch(searchParams.get('url'))).ok;
+                return new Response(`${answered}`);
+            } };",
+        )
+        .await;
+    let url = format!("/?url=http://{}/c/x/bytes", server.address);
+    assert_eq!(setup.ask("a", &url).await.1, "200");
+}
+
+#[tokio::test]
 async fn a_due_cron_calls_the_program_after_a_restart() {
     let mut setup = set_up().await;
     let source = "export default { scheduled(event, env, ctx) { console.log('cron', event.cron, event.scheduledTime); } };";

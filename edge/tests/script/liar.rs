@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use berth_script::message::{
-    BodyRef, Condemned, Effect, Event, EventId, HostBody, Inbound, Level, Loaded, OpId, Piece, Response,
-    ScriptBody, ScriptError, encode,
+    BodyRef, Condemned, Destination, Effect, Event, EventId, HostBody, Inbound, Level, Loaded, Object,
+    ObjectId, OpId, Opened, Piece, Request, Response, ScriptBody, ScriptError, encode,
 };
 use berth_script::process::accept;
 use serde_bytes::ByteBuf;
@@ -35,6 +35,11 @@ pub(crate) fn run(lie: &str) {
     }
     let loaded = Effect::Loaded(Loaded { handlers: vec!["fetch".to_owned()], classes: Vec::new() });
     say(&mut socket, &loaded);
+    match lie {
+        "unread" => never_reads(&mut socket),
+        "words" => return floods(control),
+        _ => {}
+    }
     let bytes = raw(lie, &mut socket);
     let effects = lies(lie, event);
     while !(bytes.is_empty() && effects.is_empty()) {
@@ -48,12 +53,40 @@ pub(crate) fn run(lie: &str) {
 
 /// Takes messages until there is a call.
 fn called(socket: &mut UnixStream) -> EventId {
+    told(socket, |event| if let Event::Fetch { event, .. } = event { Some(event) } else { None })
+}
+
+/// Takes an object, and asks for ever in its life, where requests have no bound over all.
+fn never_reads(socket: &mut UnixStream) {
+    let id = ObjectId([0; 32]);
+    say(socket, &Effect::Open(Box::new(Object { class: "Room".to_owned(), id, name: None })));
+    let life = told(socket, |event| match event {
+        Event::Opened(_, Opened::Whole { life, .. }) => Some(life),
+        _ => None,
+    });
+    for op in 1.. {
+        // The answer has it in its head.
+        let (method, url) = ("X".repeat(30_000), "http://b.example/x".to_owned());
+        let request = Box::new(Request { method, url, headers: Vec::new(), body: BodyRef::None });
+        let destination = Destination::Outside;
+        say(socket, &Effect::Fetch { op: OpId(op), event: life, destination, request, follow: true });
+    }
+}
+
+/// Has last words without end.
+fn floods(mut control: UnixStream) {
+    control.set_nonblocking(false).unwrap();
+    while control.write_all(&[b'x'; 4096]).is_ok() {}
+}
+
+/// Takes messages until one is what is looked for.
+fn told<T>(socket: &mut UnixStream, wanted: impl Fn(Event) -> Option<T>) -> T {
     let mut inbound = Inbound::<Event>::default();
     let mut buffer = [0; 4096];
     loop {
         while let Some(event) = inbound.next_message().unwrap() {
-            if let Event::Fetch { event, .. } = event {
-                return event;
+            if let Some(found) = wanted(event) {
+                return found;
             }
         }
         let count = socket.read(&mut buffer).unwrap();

@@ -1,9 +1,12 @@
 //! Processes that lie are ended, their calls fail with a text that says so, and another app's go on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::script::Settings;
-use crate::stage::{app, processes, settings, stage, stage_with, until};
+use berth_script::message::ObjectClass;
+
+use crate::script::{Code, Settings};
+use crate::stage::{app, processes, resident_kib, settings, stage, stage_with, until};
 
 fn lying(lie: &str) -> Settings {
     let mut settings = settings();
@@ -18,6 +21,13 @@ fn lying(lie: &str) -> Settings {
 const LIED: &str = "The script's process broke its protocol, and was ended.";
 const SILENT: &str = "The script's process did not react, and was ended.";
 const DIED: &str = "The script's process ended unexpectedly, and all that it was doing with it.";
+
+fn liar() -> Arc<Code> {
+    let mut code = app("liar", "");
+    let class = ObjectClass { name: "Room".to_owned(), key: [1; 32], container: false };
+    Arc::get_mut(&mut code).unwrap().load.objects.push(class);
+    code
+}
 
 pub(crate) async fn a_process_that_lies_is_ended() {
     let lies = [
@@ -39,10 +49,12 @@ pub(crate) async fn a_process_that_lies_is_ended() {
         "given",
         "opened",
         "switched",
+        "words",
     ];
     let ends = lies.map(|lie| (lie, LIED)).into_iter().chain([
         ("deaf", SILENT),
         ("silent", SILENT),
+        ("unread", SILENT),
         ("cut", DIED),
         ("gone", DIED),
         ("exit", DIED),
@@ -51,7 +63,7 @@ pub(crate) async fn a_process_that_lies_is_ended() {
     let other = app("other", "");
     for (lie, expected) in ends {
         let stage = stage_with(lying(lie));
-        let code = app("liar", "");
+        let code = liar();
         let (failed, others) = tokio::join!(stage.text(&code, "/"), honest.text(&other, "/good"));
         let started = lie == "exit" && failed.starts_with("The app's script could not be started");
         assert!(failed == expected || started, "{lie}: {failed}");
@@ -81,10 +93,4 @@ pub(crate) async fn a_flood_takes_no_memory() {
     }
     let grown = resident_kib().saturating_sub(before);
     assert!(grown < 32 << 10, "{grown} KiB");
-}
-
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }

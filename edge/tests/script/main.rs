@@ -39,6 +39,8 @@ fn main() {
         plain::a_handler_answers,
         plain::bodies_flow_both_ways,
         plain::a_script_asks_the_world,
+        plain::answers_that_nobody_reads_are_few,
+        plain::what_nobody_reads_leaves_room_for_others,
         plain::a_client_that_goes_is_told,
         plain::a_cron_is_called_and_code_that_fails_says_so,
         plain::a_process_without_calls_ends_and_a_retired_one_too,

@@ -1,5 +1,6 @@
 //! What honest scripts do.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use http_body_util::{BodyExt, StreamBody};
 
 use crate::script::Body;
 use crate::stage::{
-    app, module, nothing, processes, request, settings, stage, stage_with, text, until, whole,
+    app, module, nothing, processes, request, resident_kib, settings, stage, stage_with, text, until, whole,
 };
 
 pub(crate) async fn a_handler_answers() {
@@ -86,6 +87,64 @@ pub(crate) async fn a_script_asks_the_world() {
         "try { await fetch('http://b.example/ /'); } catch (error) { return { body: bytes(String(error)) } }",
     );
     assert_eq!(stage.text(&code, "/").await, "TypeError: Invalid URL: http://b.example/ /");
+}
+
+pub(crate) async fn answers_that_nobody_reads_are_few() {
+    let stage = stage();
+    let code = app(
+        "a",
+        "const held = () => fetch('http://b.example/held');
+        const first = await held();
+        for (let i = 0; i < 3000; i++) await held();
+        if (request.url.endsWith('/pass')) return { body: first.body };
+        let text = 'read';
+        try { await read(first.body.host); } catch (error) { text = error.message; }
+        return { body: bytes(text + ' ' + await read((await held()).body.host)) };",
+    );
+    let cancelled =
+        "The body was cancelled to make room for others, as nobody read it on: read or cancel() each.";
+    assert_eq!(stage.text(&code, "/").await, format!("{cancelled} 4"));
+    let passed = stage.text(&code, "/pass").await;
+    assert!(passed.ends_with(cancelled), "{passed}");
+    let most = stage.world.held.most.load(Ordering::SeqCst);
+    assert!((1000..=2001).contains(&most), "{most}");
+    until(|| stage.world.held.now() == 0).await;
+}
+
+pub(crate) async fn what_nobody_reads_leaves_room_for_others() {
+    let mut quick = settings();
+    quick.stalled = Duration::from_millis(100);
+    let stage = stage_with(quick);
+    let code = app(
+        "a",
+        "const piece = new Uint8Array(200000);
+        for (let i = 0; i < 1500; i++) {
+            const id = host.bodyNew();
+            await fetch('http://b.example/x', { method: 'PUT', body: { script: id } });
+            // One that nobody reads may be cancelled before it is sent.
+            try { await host.bodyWrite(id, piece); host.bodyEnd(id); } catch {}
+        }
+        const last = host.bodyNew();
+        const answer = await fetch('http://b.example/x', { method: 'PUT', body: { script: last } });
+        host.bodyWrite(last, piece);
+        host.bodyEnd(last);
+        return { body: bytes('read ' + await read(answer.body.host)) };",
+    );
+    let before = resident_kib();
+    let mut most = 0;
+    let watching = async {
+        loop {
+            most = most.max(resident_kib());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let sent = tokio::select! {
+        sent = stage.text(&code, "/") => sent,
+        () = watching => unreachable!(),
+    };
+    assert_eq!(sent, "read 200000");
+    let grown = most.saturating_sub(before);
+    assert!(grown < 110 << 10, "{grown} KiB");
 }
 
 pub(crate) async fn a_client_that_goes_is_told() {

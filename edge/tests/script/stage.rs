@@ -1,20 +1,69 @@
 //! Scripts to call, and a world for them to ask.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use berth_script::message::{Level, Limits, Load, Module, ScriptError};
+use berth_script::message::{Changes, Level, Limits, Load, Module, Object, ScriptError};
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http_body_util::{BodyExt, Empty, Full};
+use futures_util::{FutureExt, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 
-use crate::script::{Body, Code, Failure, Outgoing, Outside, ScriptBody, ScriptHost, Settings, VersionKey};
+use crate::script::{
+    Body, Code, ContainerChanges, Failure, Keeper, Kept, Outgoing, Outside, ScriptBody, ScriptHost, Settings,
+    Settled, VersionKey,
+};
 
 /// A world that answers with what it was asked, and keeps the log.
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) lines: Mutex<Vec<String>>,
+    pub(crate) held: Arc<Held>,
+}
+
+/// Bodies of `/held` that there are, and the most that there ever were.
+#[derive(Default)]
+pub(crate) struct Held {
+    now: AtomicUsize,
+    pub(crate) most: AtomicUsize,
+}
+
+impl Held {
+    pub(crate) fn now(&self) -> usize {
+        self.now.load(Ordering::SeqCst)
+    }
+}
+
+struct One(Arc<Held>);
+
+impl One {
+    fn of(held: &Arc<Held>) -> Self {
+        let now = held.now.fetch_add(1, Ordering::SeqCst) + 1;
+        held.most.fetch_max(now, Ordering::SeqCst);
+        Self(Arc::clone(held))
+    }
+
+    async fn read(self) -> Result<Frame<Bytes>, crate::script::BoxError> {
+        drop(self);
+        Ok(Frame::data(Bytes::from_static(b"held")))
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Keeps nothing.
+struct Nowhere;
+
+impl Keeper for Nowhere {
+    fn commit(&mut self, _: Changes, settled: Settled) {
+        settled(true);
+    }
 }
 
 impl Outside for World {
@@ -23,10 +72,15 @@ impl Outside for World {
         _: &VersionKey,
         outgoing: Outgoing,
     ) -> BoxFuture<'static, Result<http::Response<Body>, ScriptError>> {
+        let held = Arc::clone(&self.held);
         async move {
             match outgoing.request.uri().path() {
                 "/never" => std::future::pending().await,
                 "/lost" => Err(ScriptError::new("Error", "Network connection lost.")),
+                "/held" => {
+                    let body = StreamBody::new(stream::once(One::of(&held).read()));
+                    Ok(http::Response::new(Body::new(body)))
+                }
                 _ => {
                     let (parts, body) = outgoing.request.into_parts();
                     let response = http::Response::builder().header("x-method", parts.method.as_str());
@@ -35,6 +89,16 @@ impl Outside for World {
             }
         }
         .boxed()
+    }
+
+    fn open(
+        &self,
+        _: &Code,
+        _: &Object,
+        _: ContainerChanges,
+    ) -> BoxFuture<'static, Result<Kept, ScriptError>> {
+        let kept = Kept { changes: Changes::default(), keeper: Box::new(Nowhere), contained: None };
+        std::future::ready(Ok(kept)).boxed()
     }
 
     fn log(&self, version: &VersionKey, _: Level, text: String) {
@@ -89,7 +153,7 @@ pub(crate) fn module(name: &str, source: &str) -> Arc<Code> {
         compatibility_date: "2026-01-31".to_owned(),
         flags: Vec::new(),
         objects: Vec::new(),
-        limits: Limits { memory_bytes: 32 << 20, cpu_ms: 500, ..Limits::default() },
+        limits: Limits { memory_bytes: 32 << 20, cpu_ms: 500, subrequests: 10_000, ..Limits::default() },
     };
     Arc::new(Code {
         key: VersionKey { app: name.to_owned(), version: 1 },
@@ -162,6 +226,13 @@ pub(crate) async fn text(response: http::Response<ScriptBody>) -> String {
         Ok(body) => String::from_utf8_lossy(&body.to_bytes()).into_owned(),
         Err(error) => error.to_string(),
     }
+}
+
+/// What this process has in memory.
+pub(crate) fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Waits until something holds.

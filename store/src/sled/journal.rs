@@ -63,6 +63,11 @@ impl<'a> Draft<'a> {
         self.bytes
     }
 
+    /// How many keys it inserts or removes.
+    pub(super) fn entries(&self) -> usize {
+        self.batch.0.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batch.0.is_empty()
     }

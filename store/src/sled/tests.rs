@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::super::KvChange;
 use super::change::{Change, Numbers};
 use super::journal::Draft;
-use super::writer::{BATCH_BYTES, BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
+use super::writer::{BATCH_BYTES, BATCH_ENTRIES, BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
 use super::*;
 use crate::fixtures::{app, class};
 
@@ -315,6 +315,38 @@ fn nothing_is_written_to_an_almost_full_disk() {
 }
 
 /// Large values make large pages, which are in files of their own.
+/// The writer waits, so that all of them are there when it takes the next batch.
+#[test]
+fn a_write_that_the_disk_has_no_room_for_fails_alone() {
+    const ROOM_BYTES: usize = 1 << 20;
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open_as_it_is(directory.path(), |_| Ok(needed_bytes(1 << 20))).unwrap();
+    let written = |name: &'static str, parts: usize| {
+        let change = KvChange { key: name.to_owned(), value: Some(vec![1; ROOM_BYTES / 10 * parts]) };
+        vec![Write::Kv { object: record(name, 1, false).key.id(), changes: vec![change] }]
+    };
+    // In tenths of the room: together they are far too much, and most fit by themselves.
+    let writes = [("a", 1), ("b", 20), ("c", 6), ("d", 6), ("e", 11), ("f", 1)];
+    let (go_on, waits) = sync_channel::<()>(0);
+    store.commit(Vec::new(), Box::new(move |_| waits.recv().unwrap()));
+    let told = writes.map(|(name, parts)| {
+        let (tell, told) = sync_channel(1);
+        store.commit(written(name, parts), Box::new(move |result| tell.send(result).unwrap()));
+        told
+    });
+    go_on.send(()).unwrap();
+    let results = told.map(|told| told.recv().unwrap());
+    for ((name, parts), result) in writes.iter().zip(results) {
+        let expected = *parts < 10;
+        assert_eq!(result.is_ok(), expected, "{name}: {result:?}");
+        assert!(expected || matches!(result, Err(StoreError::Full { .. })), "{name}: {result:?}");
+        let there = store.value(record(name, 1, false).key.id(), name).unwrap();
+        assert_eq!(there.is_some(), expected, "{name}");
+    }
+    assert_eq!(store.vitals().waiting.get(), 0);
+    assert_eq!(store.vitals().failures.get(), 2);
+}
+
 #[test]
 fn large_values_are_there_after_reopening_and_their_files_are_synced() {
     let directory = TempDir::new().unwrap();
@@ -486,6 +518,26 @@ fn removals_weigh_what_they_come_to_in_a_batch() {
     assert!((2..4).contains(&fit), "the test needs more than one batch, and fewer than there are objects");
     assert_eq!(batches() - before, 4_u64.div_ceil(fit));
     assert!(store.trees().get(Table::StateParts).is_empty());
+}
+
+/// Entries cost time however small they are.
+#[test]
+fn many_small_entries_end_a_batch() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let batches = || store.trees().read::<u64>(Table::Meta, BATCHES).unwrap().unwrap();
+    let before = batches();
+    let (go_on, waits) = sync_channel::<()>(0);
+    store.commit(Vec::new(), Box::new(move |_| waits.recv().unwrap()));
+    for name in ["x", "y", "z"] {
+        let change = |n| KvChange { key: format!("{n}"), value: Some(Vec::new()) };
+        let changes = (0..=BATCH_ENTRIES / 2).map(change).collect();
+        let object = record(name, 1, false).key.id();
+        store.commit(vec![Write::Kv { object, changes }], Box::new(drop));
+    }
+    go_on.send(()).unwrap();
+    store.settle().unwrap();
+    assert_eq!(batches() - before, 2);
 }
 
 #[test]

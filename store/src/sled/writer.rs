@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
@@ -30,12 +30,16 @@ const BATCH: usize = 256;
 /// object keeps has few bytes, and makes of its keys as much as they are. So a batch has at most this and one more write: it is in
 /// memory three times, and all that waits behind it waits for its way to the disk, some tenths of a second.
 pub(super) const BATCH_BYTES: u64 = 40 << 20;
+/// Entries of a batch beyond which no further write is taken into it: a thousand of them take as long as a megabyte, however small they are.
+pub(super) const BATCH_ENTRIES: usize = 32_768;
 /// Free space of the disk, in bytes, below which nothing is written: a database whose disk becomes full in the middle
 /// of a write is damaged.
 pub(super) const RESERVE_BYTES: u64 = 32 << 20;
 /// The database may write this many times the bytes it is given: the pages that contain the new values, and copies of
 /// them, and once more the journal.
 const AMPLIFICATION: u64 = 9;
+/// About what the number of a batch takes in it, in bytes.
+const NUMBER_BYTES: u64 = 256;
 /// The directory in which sled keeps large pages, each in a file of its own.
 pub(super) const BLOBS_DIRECTORY: &str = "blobs";
 
@@ -71,6 +75,19 @@ impl Job {
     }
 }
 
+/// Tells how much of the disk of a directory is free, in bytes.
+pub(super) type Free = fn(&Path) -> Result<u64, StoreError>;
+
+/// The jobs of a batch, and those that it is not written with. All are answered, whatever becomes of it.
+#[derive(Default)]
+struct Taken {
+    jobs: Vec<Job>,
+    /// Those that fail by themselves.
+    refused: Vec<(Job, StoreError)>,
+    /// One that the disk has no room for beside the others: it is the next one's first.
+    aside: Option<Job>,
+}
+
 pub(super) struct Writer {
     pub(super) db: Db,
     pub(super) trees: Trees,
@@ -86,13 +103,14 @@ pub(super) struct Writer {
     pub(super) synced_blobs: RefCell<BTreeSet<OsString>>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) kept: Arc<Kept>,
+    pub(super) free: Free,
 }
 
 impl Writer {
     pub(super) fn run(&self, jobs: &Receiver<Job>) {
-        let mut open = true;
-        while open && let Ok(first) = jobs.recv() {
-            open = self.write(first, jobs);
+        let (mut open, mut aside) = (true, None);
+        while let Some(first) = aside.take().or_else(|| if open { self.next(jobs) } else { None }) {
+            open &= self.write(first, jobs, &mut aside);
         }
         if let Err(error) = self.sync().and_then(|()| self.sync_mark()) {
             tracing::error!(%error, "store not flushed at its end");
@@ -100,22 +118,40 @@ impl Writer {
     }
 
     /// Writes a job with those that wait, as far as they fit in a batch. False if the store is to be closed.
-    fn write(&self, first: Job, jobs: &Receiver<Job>) -> bool {
-        let mut batch = Vec::new();
+    fn write(&self, first: Job, jobs: &Receiver<Job>, aside: &mut Option<Job>) -> bool {
+        let mut taken = Taken::default();
         // A panic may have left a write half-done. Who waits for it has to be answered all the same.
-        let write = || catch_unwind(AssertUnwindSafe(|| self.write_if_possible(first, jobs, &mut batch)));
+        let write = || catch_unwind(AssertUnwindSafe(|| self.write_if_possible(first, jobs, &mut taken)));
         let began = Instant::now();
         let result = write().unwrap_or_else(|_| Err(self.broken_by_panic()));
-        let writes = batch.iter().filter(|job| !matches!(job, Job::Close)).count();
-        self.vitals.note(writes, began.elapsed(), &result);
-        if let Err(error) = &result {
+        let open = !taken.jobs.iter().any(|job| matches!(job, Job::Close));
+        for (job, error) in taken.refused {
+            self.answer(vec![job], began, &Err(error));
+        }
+        self.answer(taken.jobs, began, &result);
+        *aside = taken.aside;
+        open
+    }
+
+    fn answer(&self, jobs: Vec<Job>, began: Instant, result: &Result<(), StoreError>) {
+        let writes = jobs.iter().filter(|job| !matches!(job, Job::Close)).count();
+        self.vitals.note(writes, began.elapsed(), result);
+        if let Err(error) = result {
             tracing::error!(%error, writes, "store write failed");
         }
-        let open = !batch.iter().any(|job| matches!(job, Job::Close));
-        for job in batch {
-            job.done(result.clone());
+        jobs.into_iter().for_each(|job| job.done(result.clone()));
+    }
+
+    /// The next job, once there is one.
+    fn next(&self, jobs: &Receiver<Job>) -> Option<Job> {
+        jobs.recv().ok().inspect(|job| self.received(job))
+    }
+
+    /// It does not wait any more.
+    fn received(&self, job: &Job) {
+        if !matches!(job, Job::Close) {
+            self.vitals.waiting.leave();
         }
-        open
     }
 
     fn broken_by_panic(&self) -> StoreError {
@@ -144,22 +180,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Refuses a batch that would fail half-way, as far as that can be predicted. `taken` has the jobs of it in any case.
+    /// Refuses what would fail half-way, as far as that can be predicted. `taken` has the jobs of it in any case.
     fn write_if_possible(
         &self,
         first: Job,
         jobs: &Receiver<Job>,
-        taken: &mut Vec<Job>,
+        taken: &mut Taken,
     ) -> Result<(), StoreError> {
         let number = self.batches.get() + 1;
-        let mut draft = Draft::on(&self.trees);
-        self.take(first, jobs, &mut draft, taken)?;
+        let mut draft = self.take(first, jobs, taken)?;
         if draft.is_empty() {
             // The store is closed and still valid, or nothing was to be done.
             return Ok(());
         }
         Change::put(Table::Meta, BATCHES, &number)?.apply(&mut draft)?;
-        self.check_room(draft.bytes())?;
+        enough((self.free)(&self.directory)?, needed_bytes(draft.bytes()))?;
         let moved = kept::moved(&draft);
         let batch = draft.finish();
         // Until this has succeeded, the database is as it was.
@@ -171,39 +206,52 @@ impl Writer {
         written
     }
 
-    /// Takes jobs into a batch until it is full or none waits.
-    fn take(
-        &self,
-        first: Job,
-        jobs: &Receiver<Job>,
-        draft: &mut Draft<'_>,
-        taken: &mut Vec<Job>,
-    ) -> Result<(), StoreError> {
-        let mut numbers = Numbers::of_batch(self.batches.get() + 1);
+    /// Takes jobs into a batch until it is full or none waits. One that fails before anything is written fails alone; so does one that the
+    /// disk has no room for, which is tried by itself first.
+    fn take(&self, first: Job, jobs: &Receiver<Job>, taken: &mut Taken) -> Result<Draft<'_>, StoreError> {
+        let free = (self.free)(&self.directory);
+        let (mut draft, mut numbers) = self.empty();
         let mut next = Some(first);
         while let Some(job) = next {
             // Whatever becomes of it: it is answered.
-            taken.push(job);
-            self.add(taken.last(), &mut numbers, draft)?;
-            let has_room = taken.len() < BATCH && draft.bytes() < BATCH_BYTES;
-            next = if has_room { jobs.try_recv().ok() } else { None };
+            taken.jobs.push(job);
+            if let Err(error) = self.add(taken.jobs.last(), &free, &mut numbers, &mut draft) {
+                taken.leave_out_last(error);
+                (draft, numbers) = self.empty();
+                taken.jobs.iter().try_for_each(|job| self.add(Some(job), &free, &mut numbers, &mut draft))?;
+            }
+            let few = taken.jobs.len() < BATCH && draft.entries() < BATCH_ENTRIES;
+            let has_room = few && draft.bytes() < BATCH_BYTES;
+            next = if has_room && taken.is_whole() {
+                jobs.try_recv().ok().inspect(|job| self.received(job))
+            } else {
+                None
+            };
         }
-        Ok(())
+        Ok(draft)
     }
 
-    fn add(&self, job: Option<&Job>, numbers: &mut Numbers, draft: &mut Draft<'_>) -> Result<(), StoreError> {
+    fn empty(&self) -> (Draft<'_>, Numbers) {
+        (Draft::on(&self.trees), Numbers::of_batch(self.batches.get() + 1))
+    }
+
+    /// Adds a job to a batch, if the disk has this much room for it.
+    fn add(
+        &self,
+        job: Option<&Job>,
+        free: &Result<u64, StoreError>,
+        numbers: &mut Numbers,
+        draft: &mut Draft<'_>,
+    ) -> Result<(), StoreError> {
         let Some(job) = job.filter(|job| !matches!(job, Job::Close)) else { return Ok(()) };
-        self.vitals.waiting.leave();
         if let Some(reason) = self.broken.get() {
             return Err(StoreError::Broken(reason.clone()));
         }
-        job.changes(numbers)?.iter().try_for_each(|change| change.apply(draft))
-    }
-
-    fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
-        let needed = needed_bytes(bytes);
-        let disk = statvfs(&self.directory).map_err(|error| StoreError::Io(error.to_string()))?;
-        enough(disk.blocks_available().saturating_mul(disk.fragment_size()), needed)
+        job.changes(numbers)?.iter().try_for_each(|change| change.apply(draft))?;
+        if draft.is_empty() {
+            return Ok(());
+        }
+        enough(free.clone()?, needed_bytes(draft.bytes() + NUMBER_BYTES))
     }
 
     /// Writes a batch with its number, and updates the mark once that is durable.
@@ -223,6 +271,29 @@ impl Writer {
         self.sync_blobs().map_err(|error| StoreError::Io(error.to_string()))?;
         self.file.sync_data().map_err(|error: io::Error| StoreError::Io(error.to_string()))
     }
+}
+
+impl Taken {
+    /// Whether all that was taken is written together. If not, no more is taken: the others were added once more.
+    fn is_whole(&self) -> bool {
+        self.refused.is_empty() && self.aside.is_none()
+    }
+
+    /// The last job is not written with the others.
+    fn leave_out_last(&mut self, error: StoreError) {
+        let Some(job) = self.jobs.pop() else { return };
+        if matches!(error, StoreError::Full { .. }) && !self.jobs.is_empty() {
+            self.aside = Some(job);
+        } else {
+            self.refused.push((job, error));
+        }
+    }
+}
+
+/// How much of the disk of a directory is free.
+pub(super) fn free_bytes(directory: &Path) -> Result<u64, StoreError> {
+    let disk = statvfs(directory).map_err(|error| StoreError::Io(error.to_string()))?;
+    Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
 
 /// The free space that is needed to write this many bytes.

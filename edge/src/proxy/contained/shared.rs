@@ -1,15 +1,32 @@
-//! What those who look after containers have together: whose turn it is with an object, and how many signals of an app are under way.
+//! What those who look after containers have together: whose turn it is with an object, how many signals of an app are under way, and how
+//! many of its requests wait.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use berth_common::ids::{AppName, ObjectId};
+use berth_script::message::{INLINE_BODY_BYTES, MAX_OPS, MAX_OPS_WEIGHT};
+use http::Request;
+use http_body::Body as _;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::script::Body;
 
 /// Signals of one app's objects that are under way at once, further ones wait: each waits for a node or for the store, which others
 /// need too.
 const SIGNALS_PER_APP: usize = 8;
+
+/// Requests of one app's objects that wait for their containers, or for whoever looks after those: twice what one script may have at once, for
+/// those that are given up and not yet looked at.
+const WAITING_PER_APP: usize = 2 * MAX_OPS;
+
+/// What a field of a head takes up besides its name and value, in bytes.
+const FIELD_BYTES: usize = 128;
+
+/// Their bytes.
+const WAITING_BYTES_PER_APP: usize = 2 * MAX_OPS_WEIGHT;
 
 #[derive(Clone, Default)]
 pub(super) struct Shared(Arc<Mutex<Inner>>);
@@ -19,6 +36,7 @@ struct Inner {
     /// Of each object whose container is looked after: what is cancelled when the object comes back.
     turns: HashMap<ObjectId, CancellationToken>,
     signals: HashMap<AppName, Weak<Semaphore>>,
+    waiting: HashMap<AppName, Weak<Waiting>>,
 }
 
 impl Shared {
@@ -33,18 +51,69 @@ impl Shared {
 
     /// The app's share of signals.
     pub(super) fn signals(&self, app: &AppName) -> Arc<Semaphore> {
-        let mut inner = self.inner();
-        if let Some(share) = inner.signals.get(app).and_then(Weak::upgrade) {
-            return share;
-        }
-        inner.signals.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(SIGNALS_PER_APP));
-        inner.signals.insert(app.clone(), Arc::downgrade(&share));
-        share
+        share_of(&mut self.inner().signals, app, || Semaphore::new(SIGNALS_PER_APP))
+    }
+
+    /// The app's requests that wait.
+    pub(super) fn waiting(&self, app: &AppName) -> Arc<Waiting> {
+        share_of(&mut self.inner().waiting, app, Waiting::default)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an app has of these; shares that nobody has are forgotten.
+fn share_of<T>(shares: &mut HashMap<AppName, Weak<T>>, app: &AppName, make: impl FnOnce() -> T) -> Arc<T> {
+    if let Some(share) = shares.get(app).and_then(Weak::upgrade) {
+        return share;
+    }
+    shares.retain(|_, share| share.strong_count() > 0);
+    let share = Arc::new(make());
+    shares.insert(app.clone(), Arc::downgrade(&share));
+    share
+}
+
+/// Requests that wait.
+#[derive(Default)]
+pub(super) struct Waiting {
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// A place for a request, unless too many wait.
+    pub(super) fn place(self: &Arc<Self>, request: &Request<Body>) -> Option<Place> {
+        let place = Place { bytes: bytes_of(request), of: Arc::clone(self) };
+        let count = self.count.fetch_add(1, Ordering::AcqRel);
+        let bytes = self.bytes.fetch_add(place.bytes, Ordering::AcqRel) + place.bytes;
+        (count < WAITING_PER_APP && bytes <= WAITING_BYTES_PER_APP).then_some(place)
+    }
+}
+
+/// About what a request takes up, in bytes.
+fn bytes_of(request: &Request<Body>) -> usize {
+    let fields =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    let host = request.uri().authority().map_or(0, |host| host.as_str().len());
+    let path = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let body = request.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
+    // A longer one is not here.
+    let body = body.filter(|bytes| *bytes <= INLINE_BODY_BYTES).unwrap_or(0);
+    fields.sum::<usize>() + request.method().as_str().len() + host + path + body
+}
+
+/// One of them.
+pub(super) struct Place {
+    of: Arc<Waiting>,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.of.count.fetch_sub(1, Ordering::AcqRel);
+        self.of.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
     }
 }
 
@@ -87,6 +156,27 @@ mod tests {
         assert!(second.over.is_cancelled());
         drop((second, third));
         assert!(shared.inner().turns.is_empty());
+    }
+
+    #[test]
+    fn each_app_has_a_share_of_requests_that_wait_however_large_or_many_they_are() {
+        let shared = Shared::default();
+        let request = |bytes: usize| {
+            let body = http_body_util::Empty::new();
+            let body = Body::new(http_body_util::BodyExt::map_err(body, |never| match never {}));
+            Request::get("/").header("x", "y".repeat(bytes)).body(body).unwrap()
+        };
+        for bytes in [0, 30_000] {
+            let waiting = shared.waiting(&"a".parse().unwrap());
+            let one = request(bytes);
+            let most = WAITING_PER_APP.min(WAITING_BYTES_PER_APP / bytes_of(&one));
+            let places: Vec<Place> =
+                std::iter::from_fn(|| waiting.place(&one)).take(2 * MAX_OPS + 1).collect();
+            assert_eq!(places.len(), most, "{bytes}");
+            assert!(shared.waiting(&"b".parse().unwrap()).place(&one).is_some());
+            drop(places);
+            assert!(waiting.place(&one).is_some(), "places are given back");
+        }
     }
 
     #[test]

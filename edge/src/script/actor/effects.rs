@@ -2,7 +2,7 @@
 //! and reads. Judges nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_script::message::{
     BODY_WINDOW, BodyRef, Destination, Effect, Event, EventId, HostBody, OpId, Piece, Request, Response,
@@ -13,15 +13,15 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::sync::CancellationToken;
 
-use super::super::body::{Made, pump};
+use super::super::body::{Made, Room, pump};
 use super::super::failure::{Ended, Failure};
 use super::super::ledger::Lie;
 use super::super::link::Command;
 use super::super::sockets::{Connection, frames};
 use super::super::{Body, Outgoing, PortAnswer, ScriptBody, head};
-use super::{Actor, Asked, Code, Making};
+use super::{Actor, Asked, Code, Making, given};
 
-/// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to end. Not those of
+/// Bytes that scripts' bodies may have under way on one link, all together; further bodies wait for those to be read. Not those of
 /// WebSockets, whose number is bounded: they stay for long, and what waits behind them would wait as long.
 const MADE_BYTES: u64 = 64 << 20;
 
@@ -96,8 +96,8 @@ impl Actor {
             BodyRef::Bytes(bytes) => ScriptBody::whole(bytes.into_vec()),
             BodyRef::Host(id) => match self.given.remove(&id).and_then(|mut given| given.body.take()) {
                 Some(body) => ScriptBody::passed(body),
-                // The ledger has it; so there is none without.
-                None => ScriptBody::whole(Vec::new()),
+                // The ledger has it, unless it was taken back.
+                None => ScriptBody::passed(given::cancelled()),
             },
             BodyRef::Script(id) => self.made(event, id, false),
         }
@@ -108,14 +108,16 @@ impl Actor {
         let window = if socket { SOCKET_WINDOW } else { BODY_WINDOW };
         // Bounded by credit.
         let (pieces, received) = mpsc::unbounded_channel();
-        self.making.insert(id, Making { event, pieces, window, open: false, socket });
+        let room = Arc::new(Room::default());
+        let making = Making { event, pieces, window, room: Arc::clone(&room), unread: 0, socket };
+        self.making.insert(id, making);
         if socket {
             self.give_credit(id, window);
         } else {
             self.waiting.push_back(id);
             self.open();
         }
-        ScriptBody::made(Made::new(id, received, Arc::clone(&self.link.words), window))
+        ScriptBody::made(Made::new(id, received, Arc::clone(&self.link.words), window, room))
     }
 
     /// The WebSocket that a response of the script's has in place of its body, and where it leads.
@@ -139,6 +141,7 @@ impl Actor {
     /// The script opens a WebSocket that it was given.
     fn open_socket(&mut self, id: HostBody, made: MadeId) {
         let Some(given) = self.given.get_mut(&id) else { return };
+        given.is_opened();
         let (event, connection) = (given.event, given.connection.take());
         let outgoing = Body::new(self.made(event, made, true));
         match connection {
@@ -160,15 +163,24 @@ impl Actor {
     }
 
     /// Gives credit to bodies that wait for it, as long as there is any.
-    fn open(&mut self) {
+    pub(super) fn open(&mut self) {
         while self.open_bytes + u64::from(BODY_WINDOW) <= MADE_BYTES
             && let Some(id) = self.waiting.pop_front()
         {
-            let Some(making) = self.making.get_mut(&id) else { continue };
-            making.open = true;
-            let window = making.window;
+            // Without a reader the script is being told.
+            let making = self.making.get(&id).filter(|making| making.room.take(making.window));
+            let Some(window) = making.map(|making| making.window) else { continue };
             self.open_bytes += u64::from(window);
             self.give_credit(id, window);
+        }
+        self.tell_waiting();
+    }
+
+    /// Has those who keep room know whether others wait for it.
+    fn tell_waiting(&mut self) {
+        let waiting = !self.waiting.is_empty();
+        if std::mem::replace(&mut self.waiting_told, waiting) != waiting {
+            self.version.waiting(waiting);
         }
     }
 
@@ -265,8 +277,10 @@ impl Actor {
 
     fn piece(&mut self, body: MadeId, piece: Piece) {
         match piece {
-            Piece::Data(_) => {
-                if let Some(making) = self.making.get(&body) {
+            Piece::Data(ref bytes) => {
+                if let Some(making) = self.making.get_mut(&body) {
+                    let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                    making.unread = making.unread.saturating_add(count);
                     // Without a reader it is dropped; the script is being told.
                     let _ = making.pieces.send(piece);
                 }
@@ -278,9 +292,7 @@ impl Actor {
     fn made_ends(&mut self, body: MadeId, end: Piece) {
         let Some(making) = self.making.remove(&body) else { return };
         let _ = making.pieces.send(end);
-        if making.open {
-            self.open_bytes -= u64::from(making.window);
-        }
+        self.open_bytes = self.open_bytes.saturating_sub(making.room.shrink(making.unread).into());
         self.open();
     }
 
@@ -288,6 +300,7 @@ impl Actor {
     fn read_on(&mut self, body: HostBody, bytes: u32) {
         let Some(given) = self.given.get_mut(&body) else { return };
         given.credit.add_permits(bytes as usize);
+        given.used = Instant::now();
         self.pump(body);
     }
 
@@ -327,7 +340,7 @@ impl Actor {
             let _ = making.pieces.send(Piece::Failed(why.to_string()));
         }
         self.waiting.clear();
-        self.open_bytes = 0;
+        self.tell_waiting();
         self.given.clear();
         self.asked.clear();
         self.objects.forget_all(&self.version.counts);

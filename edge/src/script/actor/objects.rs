@@ -8,7 +8,7 @@
 //! What fails, and what happens then:
 //! * What is kept cannot be read: the calls that wait for the object fail with that, and the next one asks again.
 //! * A commit cannot be made durable: nothing that was written after it is tried or kept, and the script resets the object.
-//! * The store is slow: `COMMITS` are with it at once, the others wait for their turn; nothing further is read from the link from
+//! * The store is slow: this link's part of `COMMITS` are with it at once, the others wait for their turn; nothing further is read from the link from
 //!   `COMMITS_BYTES` on. What is with the store counts until it is settled, whatever has become of the object or the process.
 //! * The process ends in the middle of a commit: the claim goes back only when that is settled, so nobody reads what is about
 //!   to change.
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use berth_script::message::{
     Argument, BodyRef, CHANGES_BYTES, Changes, ErrorFlags, Event, EventId, Object, ObjectId, OpId, Opened,
-    PART_BYTES, Request, STATE_PIECE_BYTES, ScriptError,
+    Request, STATE_PIECE_BYTES, ScriptError,
 };
 use serde_bytes::ByteBuf;
 use tokio::sync::Semaphore;
@@ -32,15 +32,19 @@ use super::super::ledger::Lie;
 use super::super::link::{Asking, Called, Carried, Command, Commit, Read, What, next_event};
 use super::super::owners::Claim;
 use super::super::{Body, Container, ContainerChanges, Keeper, Kept, lane_of};
+use super::given::Source;
 use super::{Actor, Asked};
 
 /// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
 pub(super) const COMMIT_BYTES: usize = 16 << 20;
 
+/// What an entry or page of a commit counts at least, in bytes: the store takes as long for a thousand as for a megabyte.
+const PART_WEIGHT: usize = 1 << 10;
+
 /// Bytes of commits under way on one link from which nothing further is read from it.
 const COMMITS_BYTES: usize = 32 << 20;
 
-/// Commits of one link that are with the store at once: a batch of it has room for those of other apps, too.
+/// Commits of one process that are with the store at once, over all of its links: a batch of it has room for those of other apps, too.
 const COMMITS: usize = 64;
 
 /// States that are read at once for one link: each may have 32 MiB.
@@ -79,9 +83,9 @@ pub(super) struct Here {
 struct Waiting {
     /// The number of its last commit.
     sequence: u64,
-    /// What it takes up in memory, in bytes.
+    /// What it takes up in memory and costs the store, in bytes.
     weight: usize,
-    /// Whether it has more bytes than a commit may have.
+    /// Whether that is more than a commit may have.
     too_large: bool,
     changes: Changes,
 }
@@ -153,12 +157,12 @@ impl Objects {
     }
 
     /// Whether an object may have its commit begun now; if not, its turn comes.
-    fn has_turn(&mut self, id: ObjectId) -> bool {
+    fn has_turn(&mut self, id: ObjectId, lanes: usize) -> bool {
         let Some(here) = self.here.get_mut(&id) else { return false };
         if here.busy || here.failed || here.waiting.is_empty() {
             return false;
         }
-        let turn = self.committing < COMMITS;
+        let turn = self.committing < commits(lanes);
         if !turn && !std::mem::replace(&mut here.queued, true) {
             self.queue.push_back(id);
         }
@@ -175,15 +179,20 @@ impl Objects {
     }
 }
 
+/// Commits of one link that are with the store at once: each has its part, so that none waits for another's.
+fn commits(lanes: usize) -> usize {
+    (COMMITS / lanes.max(1)).max(1)
+}
+
 /// Why an object ends whose code was updated.
 fn updated() -> ScriptError {
     let flags = ErrorFlags { reset: true, retryable: true, ..ErrorFlags::default() };
     ScriptError::new("Error", Ended::Retired.to_string()).with(flags)
 }
 
-/// What a commit takes up in memory, in bytes: many small parts take more than they are sent as.
+/// What a commit takes up in memory and costs the store, in bytes: many small parts are more than they are sent as.
 fn weight(sent: usize, changes: &Changes) -> usize {
-    let parts = (changes.entries.len() + changes.pages.len()) * PART_BYTES;
+    let parts = (changes.entries.len() + changes.pages.len()) * PART_WEIGHT;
     sent.max(parts) + COMMIT_OVERHEAD
 }
 
@@ -303,7 +312,7 @@ impl Actor {
         let bytes = std::mem::take(&mut here.pieces);
         let changes = Changes::from_bytes(&bytes).map_err(|_| Lie::Commit)?;
         let weight = weight(bytes.len(), &changes);
-        let too_large = bytes.len() + COMMIT_OVERHEAD > COMMIT_BYTES;
+        let too_large = weight > COMMIT_BYTES;
         here.waiting.push_back(Waiting { sequence, weight, too_large, changes });
         self.objects.unsettled += weight;
         self.begin_commit(id);
@@ -312,7 +321,8 @@ impl Actor {
 
     /// Hands what waits to the store, as one, unless the store has something of the object already.
     fn begin_commit(&mut self, id: ObjectId) {
-        if !self.objects.has_turn(id) {
+        let lanes = self.version.settings.lanes;
+        if !self.objects.has_turn(id, lanes) {
             return;
         }
         let Some(here) = self.objects.here.get_mut(&id) else { return };
@@ -350,7 +360,7 @@ impl Actor {
             }
         }
         // Those that wait for their turn come first: an object that always has more would keep its own.
-        while self.objects.committing < COMMITS
+        while self.objects.committing < commits(self.version.settings.lanes)
             && let Some(next) = self.objects.next_turn()
         {
             self.begin_commit(next);
@@ -475,20 +485,29 @@ impl Actor {
         Carried { argument, body }
     }
 
-    /// The same as the script of this thread gets it.
-    pub(super) fn taken_in(&mut self, event: EventId, carried: Carried) -> Argument {
+    /// The same as the script of this thread gets it, as an argument of a call.
+    pub(super) fn argument(&mut self, event: EventId, carried: Carried) -> Argument {
         let Carried { mut argument, body } = carried;
         if let (Some(place), Some(body)) = (body_in(&mut argument), body) {
-            *place = self.give(event, Body::new(body));
+            *place = self.give(event, Body::new(body), Source::Call);
         }
         argument
+    }
+
+    /// The same, as what a call of its has come to.
+    fn result(&mut self, event: EventId, carried: Carried) -> Result<Argument, ScriptError> {
+        let Carried { mut argument, body } = carried;
+        if let (Some(place), Some(body)) = (body_in(&mut argument), body) {
+            *place = self.give_answer(event, Body::new(body))?;
+        }
+        Ok(argument)
     }
 
     /// A method that the script has called has come to something.
     pub(super) fn returned(&mut self, op: OpId, outcome: Result<Carried, ScriptError>) {
         self.asked.remove(&op);
         let Some(event) = self.ledger.complete(op) else { return };
-        let outcome = outcome.map(|carried| self.taken_in(event, carried));
+        let outcome = outcome.and_then(|carried| self.result(event, carried));
         self.tell(&Event::Returned { op, outcome });
     }
 }
@@ -516,7 +535,12 @@ mod tests {
     fn many_small_parts_weigh_more_than_they_are_sent_as() {
         let entries = (0..1000).map(|n| (format!("{n}"), None)).collect();
         let changes = Changes { entries, ..Changes::default() };
-        assert!(weight(6000, &changes) > 64_000 && weight(100_000, &changes) > 100_000);
+        assert!(weight(6000, &changes) > 1_000_000 && weight(2_000_000, &changes) > 2_000_000);
+    }
+
+    #[test]
+    fn links_have_equal_parts_of_the_store_and_each_has_one() {
+        assert_eq!([1, 4, 48, 1000].map(commits), [64, 16, 1, 1]);
     }
 
     #[test]
