@@ -6,7 +6,7 @@
   const { deferred, handled, noop, rejected, resolved, member } = h;
 
   internal.pipe = (source, destination, options) => {
-    const prevent = { close: !!member(options, 'preventClose'), abort: !!member(options, 'preventAbort'), cancel: !!member(options, 'preventCancel') };
+    const prevent = { abort: !!member(options, 'preventAbort'), cancel: !!member(options, 'preventCancel'), close: !!member(options, 'preventClose') };
     const signal = member(options, 'signal');
     if (signal !== undefined && !internal.isSignal(signal))
       throw new TypeError("Incorrect type for the 'signal' field on 'StreamPipeOptions': the provided value is not of type 'AbortSignal'.");
@@ -63,7 +63,7 @@
         const actions = [];
         if (!prevent.abort && sink.state === 'writable') actions[actions.length] = writable.abort(sink, reason);
         if (!prevent.cancel && source.state === 'readable') actions[actions.length] = readable.cancel(source, reason);
-        return then(actions[0] ?? resolved(), () => actions[1], (error) => then(actions[1] ?? resolved(), () => { throw error; }));
+        return then(actions[0] ?? resolved(), () => actions[1], (error) => { const fail = () => { throw error; }; return then(actions[1] ?? resolved(), fail, fail); });
       }, true, reason, true);
       const state = internal.signalState(signal);
       if (state.aborted) { stop(state.reason); return done.promise; }
@@ -95,15 +95,23 @@
       if (pipe.stopping) return;
       readable.read(pipe.reader, {
         __proto__: null,
+        // Whoever gave the chunk goes on before it is written.
         chunk(chunk) {
-          pipe.last = writable.write(pipe.writer, chunk);
+          const written = deferred();
+          pipe.last = written.promise;
           handled(pipe.last);
-          step(pipe);
+          h.microtask(() => writeOne(pipe, chunk, written));
         },
         close: noop,
         error: noop,
       });
     }, noop);
+  }
+
+  function writeOne(pipe, chunk, written) {
+    if (pipe.writer.stream === undefined) { written.resolve(); return; }
+    then(writable.write(pipe.writer, chunk), written.resolve, written.reject);
+    step(pipe);
   }
 
   function shutDown(pipe, action, isError, error, atOnce = false) {

@@ -35,11 +35,13 @@
     t.flush = flush === undefined ? () => resolved() : () => flush(controller);
     t.cancel = cancelling === undefined ? () => resolved() : (reason) => cancelling(reason);
     const started = deferred();
-    t.writable = writable.makeWritable(() => started.promise, (chunk) => sinkWrite(t, chunk), () => sinkClose(t), (reason) => sinkAbort(t, reason),
-      internal.highWaterMark(writing, 1), internal.sizeOf(writing) ?? (() => 1));
-    const size = internal.sizeOf(reading);
-    t.readable = readable.makeStream(() => started.promise, () => { setPressure(t, false); return t.changed.promise; }, (reason) => sourceCancel(t, reason), internal.highWaterMark(reading, 0));
-    if (size !== undefined) t.readable.controller.size = size;
+    // What is done to either side before it has begun comes first.
+    const begun = then(started.promise, noop);
+    const write = internal.strategyOf(writing, 1);
+    const read = internal.strategyOf(reading, 0);
+    t.writable = writable.makeWritable(() => begun, (chunk) => sinkWrite(t, chunk), () => sinkClose(t), (reason) => sinkAbort(t, reason), write.mark, write.size ?? (() => 1));
+    t.readable = readable.makeStream(() => begun, () => { setPressure(t, false); return t.changed.promise; }, (reason) => sourceCancel(t, reason), read.mark);
+    if (read.size !== undefined) t.readable.controller.size = read.size;
     setPressure(t, true);
     started.resolve(start === undefined ? undefined : h.attempt(() => p.apply(start, transformer, [controller])));
     return t;

@@ -144,3 +144,13 @@ test('with everything patched', async () => {
   if (failure !== undefined) throw failure;
   equal(touched, [1, 'x', 200]);
 });
+test('no prototype has a say in how a body is read', async () => {
+  const stream = new ReadableStream({ start(c) { c.enqueue(bytes('mine')); c.close(); } });
+  const bodies = [new Response(stream), new Response('mine')];
+  let asked = 0;
+  Object.prototype.then = function (resolve) { asked++; delete Object.prototype.then; resolve({ done: false, value: bytes('theirs') }); };
+  const texts = [bodies[0].text(), bodies[1].text()];
+  for (let i = 0; i < 2; i++) texts[i] = await texts[i];
+  delete Object.prototype.then;
+  equal([texts, asked], [['mine', 'mine'], 0]);
+});
