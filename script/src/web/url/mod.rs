@@ -19,7 +19,7 @@ pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
     table.set(
         "urlParse",
         Function::new(ctx.clone(), |text: Usv, base: Opt<Usv>| {
-            parse(&text.0, base.0.as_ref()).map(|url| url.parts())
+            parse(&text.0, base.0.as_ref()).map(|url| parts(&url))
         })?,
     )?;
     table.set(
@@ -39,11 +39,45 @@ fn parse(text: &str, base: Option<&Usv>) -> Option<Record> {
     }
 }
 
+/// href, origin, protocol, username, password, host, hostname, port, pathname, search, hash.
+fn parts(url: &Record) -> Vec<String> {
+    let marked = |mark: char, part: &Option<String>| match part {
+        Some(part) if !part.is_empty() => format!("{mark}{part}"),
+        _ => String::new(),
+    };
+    vec![
+        url.href(),
+        origin(url),
+        format!("{}:", url.scheme),
+        url.username.clone(),
+        url.password.clone(),
+        url.host_and_port(),
+        url.host.clone().unwrap_or_default(),
+        url.port.map(|port| port.to_string()).unwrap_or_default(),
+        url.pathname(),
+        marked('?', &url.query),
+        marked('#', &url.fragment),
+    ]
+}
+
+/// Scheme, host and port, or `null`; of `blob:` those of what is in it.
+fn origin(url: &Record) -> String {
+    match url.scheme.as_str() {
+        "http" | "https" | "ws" | "wss" | "ftp" => format!("{}://{}", url.scheme, url.host_and_port()),
+        "blob" => {
+            let inner = parse::parse(&url.pathname(), None);
+            let web = inner.filter(|inner| matches!(inner.scheme.as_str(), "http" | "https"));
+            web.map_or_else(|| "null".to_owned(), |inner| origin(&inner))
+        }
+        _ => "null".to_owned(),
+    }
+}
+
 /// The parts after one was set. A value that cannot be leaves them as they are.
 fn set(href: &str, part: &str, value: &str) -> Option<Vec<String>> {
     let mut url = parse::parse(href, None)?;
     set::set(&mut url, part, value);
-    Some(url.parts())
+    Some(parts(&url))
 }
 
 /// Names and values in turns.

@@ -138,38 +138,4 @@ impl Record {
         }
         text.push('@');
     }
-
-    /// Scheme, host and port, or `null`; of `blob:` those of what is in it.
-    pub(super) fn origin(&self) -> String {
-        match self.scheme.as_str() {
-            "http" | "https" | "ws" | "wss" | "ftp" => format!("{}://{}", self.scheme, self.host_and_port()),
-            "blob" => {
-                let inner = super::parse::parse(&self.pathname(), None);
-                let web = inner.filter(|inner| matches!(inner.scheme.as_str(), "http" | "https"));
-                web.map_or_else(|| "null".to_owned(), |inner| inner.origin())
-            }
-            _ => "null".to_owned(),
-        }
-    }
-
-    /// href, origin, protocol, username, password, host, hostname, port, pathname, search, hash.
-    pub(super) fn parts(&self) -> Vec<String> {
-        let marked = |mark: char, part: &Option<String>| match part {
-            Some(part) if !part.is_empty() => format!("{mark}{part}"),
-            _ => String::new(),
-        };
-        vec![
-            self.href(),
-            self.origin(),
-            format!("{}:", self.scheme),
-            self.username.clone(),
-            self.password.clone(),
-            self.host_and_port(),
-            self.host.clone().unwrap_or_default(),
-            self.port.map(|port| port.to_string()).unwrap_or_default(),
-            self.pathname(),
-            marked('?', &self.query),
-            marked('#', &self.fragment),
-        ]
-    }
 }
