@@ -1,5 +1,5 @@
 //! The web platform's own tests, in an isolate as events of an app have it: `cargo test -p berth-script --test wpt -- DIR`, where DIR
-//! is a checkout of web-platform-tests, or as much of one as is to be run. Without DIR it only says so.
+//! is a checkout of web-platform-tests, or as much of one as is to be run. Without DIR the runner is tried on a sample.
 //!
 //! What is expected to fail, and what is left out, is in `wpt/expectations.txt`, with the reasons. Anything else that fails, and
 //! anything that passes against what is expected, fails the run.
@@ -9,6 +9,8 @@
 mod expectations;
 #[path = "wpt/files.rs"]
 mod files;
+#[path = "wpt/own.rs"]
+mod own;
 #[path = "wpt/report.rs"]
 mod report;
 #[path = "wpt/runner.rs"]
@@ -49,11 +51,13 @@ fn asked() -> Option<Asked> {
 }
 
 fn main() -> ExitCode {
+    let expectations = Expectations::read(include_str!("wpt/expectations.txt"));
+    let expectations = expectations.unwrap_or_else(|unclear| panic!("expectations.txt, {unclear}"));
     let Some(asked) = asked() else {
-        println!("no directory of web-platform-tests is given: nothing to run");
+        own::check();
+        println!("no directory of web-platform-tests is given: the runner was tried on a sample only");
         return ExitCode::SUCCESS;
     };
-    let expectations = Expectations::read(include_str!("wpt/expectations.txt")).expect("expectations");
     let mut report = Report::default();
     for path in files::tests(&asked.dir).expect("the directory can be read") {
         if asked.only.is_empty() || asked.only.iter().any(|part| path.contains(part.as_str())) {
