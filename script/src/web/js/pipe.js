@@ -60,10 +60,9 @@
     const pipe = { source, sink, reader, writer, done, stopping: false, last: resolved(), forget: noop };
     if (signal !== undefined) {
       const stop = (reason) => shutDown(pipe, () => {
-        const actions = [];
-        if (!prevent.abort && sink.state === 'writable') actions[actions.length] = writable.abort(sink, reason);
-        if (!prevent.cancel && source.state === 'readable') actions[actions.length] = readable.cancel(source, reason);
-        return then(actions[0] ?? resolved(), () => actions[1], (error) => { const fail = () => { throw error; }; return then(actions[1] ?? resolved(), fail, fail); });
+        const aborted = !prevent.abort && sink.state === 'writable' ? writable.abort(sink, reason) : resolved();
+        const cancelled = !prevent.cancel && source.state === 'readable' ? readable.cancel(source, reason) : resolved();
+        return both(aborted, cancelled);
       }, true, reason, true);
       const state = internal.signalState(signal);
       if (state.aborted) { stop(state.reason); return done.promise; }
@@ -72,6 +71,17 @@
     watch(pipe, prevent);
     step(pipe);
     return done.promise;
+  }
+
+  // When both have ended; of two errors, the first one's. No promise is returned into another, as that asks it for its `then`.
+  function both(one, other) {
+    const ended = deferred();
+    handled(other);
+    then(one, () => { then(other, () => ended.resolve(), ended.reject); }, (error) => {
+      const fail = () => ended.reject(error);
+      then(other, fail, fail);
+    });
+    return ended.promise;
   }
 
   function watch(pipe, prevent) {
@@ -93,10 +103,17 @@
     if (pipe.stopping) return;
     then(pipe.writer.ready.promise, () => {
       if (pipe.stopping) return;
+      const atHand = internal.queueLength(pipe.source.controller.queue) > 0;
       readable.read(pipe.reader, {
         __proto__: null,
-        // Whoever gave the chunk goes on before it is written.
         chunk(chunk) {
+          if (atHand) {
+            pipe.last = writable.write(pipe.writer, chunk);
+            handled(pipe.last);
+            step(pipe);
+            return;
+          }
+          // Whoever gives the chunk goes on before it is written.
           const written = deferred();
           pipe.last = written.promise;
           handled(pipe.last);

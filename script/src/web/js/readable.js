@@ -199,8 +199,11 @@
     #reader; #preventCancel; #ongoing = undefined; #finished = false;
     constructor(reader, preventCancel) { this.#reader = reader; this.#preventCancel = preventCancel; }
     #queue(step) {
-      this.#ongoing = this.#ongoing === undefined ? step() : then(this.#ongoing, step, step);
-      return this.#ongoing;
+      if (this.#ongoing === undefined) return (this.#ongoing = step());
+      const made = h.deferred();
+      const run = () => { then(step(), made.resolve, made.reject); };
+      then(this.#ongoing, run, run);
+      return (this.#ongoing = made.promise);
     }
     next() {
       return this.#queue(() => {

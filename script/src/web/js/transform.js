@@ -43,7 +43,8 @@
     t.readable = readable.makeStream(() => begun, () => { setPressure(t, false); return t.changed.promise; }, (reason) => sourceCancel(t, reason), read.mark);
     if (read.size !== undefined) t.readable.controller.size = read.size;
     setPressure(t, true);
-    started.resolve(start === undefined ? undefined : h.attempt(() => p.apply(start, transformer, [controller])));
+    if (start === undefined) started.resolve();
+    else then(h.attempt(() => p.apply(start, transformer, [controller])), () => started.resolve(), started.reject);
     return t;
   }
   function setPressure(t, pressure) {
@@ -76,10 +77,12 @@
   }
   function sinkWrite(t, chunk) {
     if (!t.pressure) return perform(t, chunk);
-    return then(t.changed.promise, () => {
-      if (t.writable.state === 'erroring') throw t.writable.stored;
-      return perform(t, chunk);
+    const written = deferred();
+    then(t.changed.promise, () => {
+      if (t.writable.state === 'erroring') written.reject(t.writable.stored);
+      else then(perform(t, chunk), () => written.resolve(), written.reject);
     });
+    return written.promise;
   }
   function sinkAbort(t, reason) {
     if (t.finishing !== undefined) return t.finishing.promise;

@@ -154,3 +154,24 @@ test('no prototype has a say in how a body is read', async () => {
   delete Object.prototype.then;
   equal([texts, asked], [['mine', 'mine'], 0]);
 });
+test('streams ask no promise for its then', async () => {
+  const { then } = Promise.prototype;
+  const got = [];
+  let asked = 0;
+  Promise.prototype.then = function () { asked++; throw new Error('asked'); };
+  try {
+    const through = new TransformStream({ start() {}, transform(chunk, c) { c.enqueue(chunk + 1); } });
+    const writer = through.writable.getWriter();
+    const written = writer.write(1);
+    got[0] = (await through.readable.getReader().read()).value;
+    await written;
+    const iterator = new ReadableStream({ start(c) { c.enqueue(3); c.enqueue(4); } }).values();
+    const steps = [iterator.next(), iterator.next(), iterator.return(5)];
+    for (let i = 0; i < 3; i++) got[i + 1] = (await steps[i]).value;
+    const controller = new AbortController();
+    const piped = new ReadableStream().pipeTo(new WritableStream(), { signal: controller.signal });
+    controller.abort(6);
+    try { await piped; } catch (reason) { got[4] = reason; }
+  } finally { Promise.prototype.then = then; }
+  equal([got, asked], [[2, 3, 4, 5, 6], 0]);
+});
