@@ -16,6 +16,10 @@ down *flags:
 test:
     ./dev test
 
+# the web platform's own tests, of a checkout of web-platform-tests that is brought by hand, against the web classes of apps
+wpt dir *flags:
+    cargo test -p berth-script --test wpt -- {{ absolute_path(dir) }} {{ flags }}
+
 # end-to-end scenarios: all, or one group
 e2e group="":
     cargo test --workspace --test e2e -- {{ group }}

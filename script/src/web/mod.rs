@@ -32,6 +32,7 @@ const PARTS: &[(&str, &str)] = &[
     ("strategies", include_str!("js/strategies.js")),
     ("readable", include_str!("js/readable.js")),
     ("bytes", include_str!("js/bytes.js")),
+    ("tee", include_str!("js/tee.js")),
     ("writable", include_str!("js/writable.js")),
     ("transform", include_str!("js/transform.js")),
     ("identity", include_str!("js/identity.js")),

@@ -113,7 +113,7 @@
   shape(AbortController, 'AbortController', ['signal']);
 
   internal.signalState = signalState;
-  internal.abortSignal = abort;
+  internal.abortSignal = (signal, reason) => abort(signal, reason === undefined ? abortError() : reason);
   internal.newSignal = () => new AbortSignal(key);
   internal.anySignal = any;
   // Runs once when the signal aborts; gives a function that takes it back.

@@ -2,7 +2,7 @@
 (function (internal) {
   'use strict';
   const { p, h, host, natives, readable } = internal;
-  const { Uint8Array, TypeError, jsonParse, then, typedBuffer, typedLength } = p;
+  const { Uint8Array, TypeError, arrayIndexOf, jsonParse, stringIndexOf, stringSlice, stringTrim, then, typedBuffer, typedLength } = p;
   const { bytesOf, finish, handled, illegal, rejected, resolved, isObject, sub } = h;
   // As much as crosses with the head of a message, in bytes: more flows as a body of its own.
   const INLINE = 65536;
@@ -65,18 +65,19 @@
     if (bytes !== undefined) { spend(body.stream); body.used = true; }
     return bytes;
   }
+  // Within an object that asks no prototype for a method `then`.
   function consume(body) {
-    if (isNull(body)) return resolved(new Uint8Array(0));
+    if (isNull(body)) return resolved({ __proto__: null, bytes: new Uint8Array(0) });
     try { checkUsable(body); } catch (error) { return rejected(error); }
     const bytes = takeBytes(body);
-    return bytes !== undefined ? resolved(bytes) : readAll(body.stream);
+    return bytes !== undefined ? resolved({ __proto__: null, bytes }) : readAll(body.stream);
   }
   async function readAll(stream) {
     const reader = readable.acquire(stream);
     const parts = [];
     for (;;) {
       const result = await readable.readQuietly(reader);
-      if (result.done) return parts.length === 1 ? parts[0] : natives.concat(parts);
+      if (result.done) return { __proto__: null, bytes: parts.length === 1 ? parts[0] : natives.concat(parts) };
       const bytes = bytesOf(result.value);
       if (bytes === null) {
         const error = notBytes();
@@ -191,22 +192,89 @@
     json() { return read(this, (bytes) => jsonParse(natives.decode(bytes))); }
     formData() { return read(this, (bytes, type) => internal.readForm(bytes, type)); }
     blob() {
-      return read(this, (bytes, type) => internal.makeBlob(natives.copy(bytes), type === null ? '' : essence(type)));
+      return read(this, (bytes, type) => internal.makeBlob(natives.copy(bytes), type === null ? '' : typeText(type)));
     }
   }
-  // The media type alone; of several, the last.
-  function essence(type) {
-    const all = p.stringSplit(type, ',');
-    return natives.asciiLower(p.stringTrim(p.stringSplit(all[all.length - 1], ';')[0]));
+
+  // ---- Media types ----
+
+  // The pieces of a text between marks that stand outside of quotes.
+  function pieces(text, mark) {
+    const list = [];
+    let from = 0;
+    let quoted = false;
+    for (let i = 0; i < text.length; i++) {
+      if (quoted && text[i] === '\\') i++;
+      else if (text[i] === '"') quoted = !quoted;
+      else if (text[i] === mark && !quoted) { list[list.length] = stringSlice(text, from, i); from = i + 1; }
+    }
+    list[list.length] = stringSlice(text, from);
+    return list;
+  }
+  function unquoted(text) {
+    let value = '';
+    for (let i = 1; i < text.length && text[i] !== '"'; i++) value += text[i] === '\\' && i + 1 < text.length ? text[++i] : text[i];
+    return value;
+  }
+  // A type as { essence, names, values }; undefined if it is none.
+  function parseType(text) {
+    const parts = pieces(text, ';');
+    const essence = natives.asciiLower(stringTrim(parts[0]));
+    const slash = stringIndexOf(essence, '/');
+    if (slash < 0 || !natives.isToken(stringSlice(essence, 0, slash)) || !natives.isToken(stringSlice(essence, slash + 1))) return undefined;
+    const type = { essence, names: [], values: [] };
+    for (let i = 1; i < parts.length; i++) {
+      const at = stringIndexOf(parts[i], '=');
+      const name = natives.asciiLower(stringTrim(stringSlice(parts[i], 0, p.max(at, 0))));
+      const given = stringSlice(parts[i], at + 1);
+      const value = given[0] === '"' ? unquoted(given) : stringTrim(given);
+      if (at < 0 || !natives.isToken(name) || (value === '' && given[0] !== '"') || arrayIndexOf(type.names, name) >= 0) continue;
+      type.names[type.names.length] = name;
+      type.values[type.values.length] = value;
+    }
+    return type;
+  }
+  // Of several, the last counts; it has the charset of one of the same essence before it where it has none.
+  function lastType(text) {
+    const given = pieces(text, ',');
+    let last;
+    for (let i = 0; i < given.length; i++) {
+      const type = parseType(given[i]);
+      if (type === undefined || type.essence === '*/*') continue;
+      const charset = last !== undefined && last.essence === type.essence ? arrayIndexOf(last.names, 'charset') : -1;
+      if (charset >= 0 && arrayIndexOf(type.names, 'charset') < 0) {
+        type.names[type.names.length] = 'charset';
+        type.values[type.values.length] = last.values[charset];
+      }
+      last = type;
+    }
+    return last;
+  }
+  function quote(text) {
+    let quoted = '"';
+    for (let i = 0; i < text.length; i++) quoted += text[i] === '"' || text[i] === '\\' ? `\\${text[i]}` : text[i];
+    return `${quoted}"`;
+  }
+  // As it is written; nothing if there is none.
+  function typeText(text) {
+    const type = lastType(text);
+    if (type === undefined) return '';
+    let written = type.essence;
+    for (let i = 0; i < type.names.length; i++) {
+      const value = type.values[i];
+      written += `;${type.names[i]}=${natives.isToken(value) ? value : quote(value)}`;
+    }
+    return written;
   }
   function read(owner, convert) {
     try {
       const parts = partsOf(owner);
-      return then(consume(parts.body), (bytes) => convert(bytes, internal.headers.get(parts.headers, 'content-type')));
+      return then(consume(parts.body), ({ bytes }) => convert(bytes, internal.headers.get(parts.headers, 'content-type')));
     } catch (error) { return rejected(error); }
   }
   finish(Body, 'Body');
   delete internal.classes.Body;
   internal.Body = Body;
+  internal.typeText = typeText;
   internal.bodies = { __proto__: null, key, extract, clone, move, send, receive, isNull, disturbed, record, checkUsable, used };
 });

@@ -61,8 +61,10 @@
   function enqueueBytes(c, bytes) {
     const { stream } = c;
     if (c.closing || stream.state !== 'readable') return;
-    invalidate(c);
     const first = c.pending[0];
+    // Whoever has a view of it writes into it no more.
+    if (first !== undefined && c.request !== undefined) first.buffer = bufferTransfer(first.buffer);
+    invalidate(c);
     if (first !== undefined && first.kind === 'none') {
       if (first.filled > 0) put(c.queue, new Uint8Array(first.buffer, first.start, first.filled), first.filled);
       arrayShift(c.pending);
@@ -137,7 +139,7 @@
     const length = typedLength(bytes);
     let buffer;
     try { buffer = bufferTransfer(typedBuffer(bytes)); } catch (error) { request.error(error); return; }
-    const into = { buffer, start, length, filled: 0, least: least * size, size, name, kind: 'byob' };
+    const into = { buffer, whole: bufferLength(buffer), start, length, filled: 0, least: least * size, size, name, kind: 'byob' };
     if (c.pending.length > 0) {
       c.pending[c.pending.length] = into;
       stream.reader.requests[stream.reader.requests.length] = request;
@@ -167,20 +169,19 @@
     callPull(c);
   }
 
+  function checkCount(c, count) {
+    if (c.stream.state !== 'closed') { if (count === 0) throw new TypeError('An open stream cannot be answered with 0 bytes.'); }
+    else if (count !== 0) throw new TypeError('A closed stream can only be answered with 0 bytes.');
+  }
   function respond(c, count) {
     const into = c.pending[0];
-    if (c.stream.state === 'closed') {
-      if (count !== 0) throw new TypeError('A closed stream can only be answered with 0 bytes.');
-    } else {
-      if (count === 0) throw new TypeError('An open stream cannot be answered with 0 bytes.');
-      if (into.filled + count > into.length) throw new RangeError('More bytes than the view has room for.');
-    }
+    checkCount(c, count);
+    if (into.filled + count > into.length) throw new RangeError('More bytes than the view has room for.');
     invalidate(c);
     into.buffer = bufferTransfer(into.buffer);
     if (c.stream.state === 'closed') {
       arrayShift(c.pending);
-      if (into.kind === 'none') return;
-      commit(c, into);
+      if (into.kind !== 'none') commit(c, into);
       while (c.pending.length > 0) commit(c, arrayShift(c.pending));
       return;
     }
@@ -211,7 +212,7 @@
           return;
         }
         if (autoSize !== undefined)
-          c.pending[c.pending.length] = { buffer: new p.ArrayBuffer(autoSize), start: 0, length: autoSize, filled: 0, least: 1, size: 1, name: 'Uint8Array', kind: 'default' };
+          c.pending[c.pending.length] = { buffer: new p.ArrayBuffer(autoSize), whole: autoSize, start: 0, length: autoSize, filled: 0, least: 1, size: 1, name: 'Uint8Array', kind: 'default' };
         const { requests } = c.stream.reader;
         requests[requests.length] = request;
         callPull(c);
@@ -310,7 +311,10 @@
       if (!p.isView(view)) throw h.wrongArgument('ReadableStreamBYOBRequest', 'respondWithNewView', 1, 'ArrayBufferView');
       const bytes = bytesOf(view);
       const into = controller.pending[0];
+      if (bufferDetached(typedBuffer(bytes))) throw new TypeError('The view is detached.');
+      checkCount(controller, typedLength(bytes));
       if (into.start + into.filled !== typedOffset(bytes)) throw new RangeError('The view begins at another place than the one that was given.');
+      if (bufferLength(typedBuffer(bytes)) !== into.whole) throw new RangeError('The view is of another buffer than the one that was given.');
       if (into.filled + typedLength(bytes) > into.length) throw new RangeError('More bytes than the view has room for.');
       const count = typedBytes(bytes);
       into.buffer = bufferTransfer(typedBuffer(bytes));
@@ -407,6 +411,14 @@
   };
   internal.streamOf = (bytes) => internal.bytesStream(bytes).object;
   internal.becomeHost = ownHost;
+  // For the branches of a tee: the view that the first who waits with one has left, undefined if nobody does; whether anybody does;
+  // and what was read into such a view.
+  internal.viewToFill = (c) => {
+    const into = c.pending[0];
+    return into === undefined ? undefined : new Uint8Array(into.buffer, into.start + into.filled, into.length - into.filled);
+  };
+  internal.giveBack = (c, view) => { if (c.pending.length > 0) c.pending[0].buffer = typedBuffer(view); };
+  internal.respondBytes = respond;
   internal.enqueueBytes = enqueueBytes;
   internal.closeBytes = closeBytes;
   internal.failBytes = failBytes;

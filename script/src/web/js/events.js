@@ -70,6 +70,7 @@
   internal.ErrorEvent = eventClass('ErrorEvent', { message: '', filename: '', lineno: 0, colno: 0, error: undefined });
 
   const NONE = new SafeMap();
+  const NO_OPTIONS = { __proto__: null, once: false, passive: false, signal: undefined };
   let listenersOf;
   class EventTarget {
     // By type, a list of { callback, once, passive, removed }; made with the first.
@@ -86,14 +87,16 @@
     addEventListener(type, callback, options = undefined) {
       const listeners = listenersOf(this, true);
       if (arguments.length < 2) throw wrongArgument('EventTarget', 'addEventListener', 2, 'function or HandlerObject');
+      const { once, passive, signal } = isObject(options) ? options : NO_OPTIONS;
+      if (signal !== undefined && !internal.isSignal(signal))
+        throw new TypeError("Incorrect type for the 'signal' field on 'AddEventListenerOptions': the provided value is not of type 'AbortSignal'.");
       if (callback === null || callback === undefined) return;
       if (typeof callback !== 'function' && (!isObject(callback) || typeof callback.handleEvent !== 'function')) throw wrongArgument('EventTarget', 'addEventListener', 2, 'function or HandlerObject');
-      const signal = isObject(options) ? options.signal : undefined;
       if (signal !== undefined && internal.signalState(signal).aborted) return;
       type = `${type}`;
       const list = listeners.get(type) ?? [];
       for (let i = 0; i < list.length; i++) if (list[i].callback === callback) return;
-      list[list.length] = { callback, once: isObject(options) && !!options.once, passive: isObject(options) && !!options.passive, removed: false };
+      list[list.length] = { callback, once: !!once, passive: !!passive, removed: false };
       listeners.set(type, list);
       if (signal !== undefined) internal.onAbort(signal, () => remove(listeners, type, callback));
     }

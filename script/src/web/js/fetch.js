@@ -3,7 +3,8 @@
   'use strict';
   const { p, h, host, bodies, headers, readable } = internal;
   const { Error, TypeError, apply, stringIndexOf, stringSlice, stringStartsWith, then } = p;
-  const { finish, illegal, rejected, isObject, noop } = h;
+  const { finish, illegal, rejected, resolved, isObject, noop } = h;
+  const { atob } = globalThis;
   const { Request, Headers } = internal.classes;
   const MOST_REDIRECTS = 20;
 
@@ -14,11 +15,52 @@
       // A request that comes as it is keeps its body until it is sent.
       const request = internal.isRequest(args[0]) && args[1] === undefined ? args[0] : new Request(args[0], args[1]);
       const state = internal.requestState(request);
+      const data = stringStartsWith(state.url, 'data:') ? fromData(state) : undefined;
+      if (data !== undefined) return resolved(data);
       if (!stringStartsWith(state.url, 'http:') && !stringStartsWith(state.url, 'https:')) throw new TypeError(`Fetch API cannot load: ${state.url}`);
       const signal = internal.signalOf(state);
       if (signal !== undefined && internal.signalState(signal).aborted) throw internal.signalState(signal).reason;
       return run(destination, state, signal);
     } catch (error) { return rejected(error); }
+  }
+
+  // What a `data:` URL holds, as a response; undefined without a comma.
+  function fromData(state) {
+    const url = withoutFragment(state.url);
+    const comma = stringIndexOf(url, ',');
+    if (comma < 0) return undefined;
+    let type = p.stringTrim(stringSlice(url, 5, comma));
+    let bytes = unescaped(url, comma + 1);
+    const semicolon = p.stringLastIndexOf(type, ';');
+    if (semicolon >= 0 && internal.natives.asciiLower(p.stringTrim(stringSlice(type, semicolon + 1))) === 'base64') {
+      type = p.stringTrim(stringSlice(type, 0, semicolon));
+      bytes = fromBase64(bytes);
+    }
+    if (stringStartsWith(type, ';')) type = `text/plain${type}`;
+    const headers = [['content-type', internal.typeText(type) || 'text/plain;charset=US-ASCII']];
+    return new internal.classes.Response(state.method === 'GET' ? bytes : null, { __proto__: null, headers });
+  }
+  const bytesFrom = (list) => { const bytes = new p.Uint8Array(list.length); for (let i = 0; i < list.length; i++) bytes[i] = list[i]; return bytes; };
+  // The bytes from there on; what is escaped is one.
+  function unescaped(text, from) {
+    const list = [];
+    for (let i = from; i < text.length; i++) {
+      const escaped = text[i] === '%' && p.regexpExec(/^[0-9a-fA-F]{2}$/, stringSlice(text, i + 1, i + 3)) !== null;
+      list[list.length] = escaped ? p.parseInt(stringSlice(text, i + 1, i + 3), 16) : p.stringCharCodeAt(text, i);
+      if (escaped) i += 2;
+    }
+    return bytesFrom(list);
+  }
+  const isBase64 = (c) => (c >= 48 && c <= 57) || (c >= 65 && c <= 90) || (c >= 97 && c <= 122) || c === 43 || c === 47;
+  // What is none of the alphabet is passed over, as the reference has it.
+  function fromBase64(bytes) {
+    const kept = [];
+    for (let i = 0; i < bytes.length; i++) if (isBase64(bytes[i])) kept[kept.length] = bytes[i];
+    const text = internal.natives.decode(bytesFrom(kept));
+    const decoded = atob(text.length % 4 === 1 ? stringSlice(text, 0, -1) : text);
+    const list = [];
+    for (let i = 0; i < decoded.length; i++) list[i] = p.stringCharCodeAt(decoded, i);
+    return bytesFrom(list);
   }
 
   async function run(destination, state, signal) {

@@ -6,7 +6,7 @@
   const { deferred, handled, noop, rejected, resolved, member } = h;
 
   internal.pipe = (source, destination, options) => {
-    const prevent = { close: !!member(options, 'preventClose'), abort: !!member(options, 'preventAbort'), cancel: !!member(options, 'preventCancel') };
+    const prevent = { abort: !!member(options, 'preventAbort'), cancel: !!member(options, 'preventCancel'), close: !!member(options, 'preventClose') };
     const signal = member(options, 'signal');
     if (signal !== undefined && !internal.isSignal(signal))
       throw new TypeError("Incorrect type for the 'signal' field on 'StreamPipeOptions': the provided value is not of type 'AbortSignal'.");
@@ -60,10 +60,9 @@
     const pipe = { source, sink, reader, writer, done, stopping: false, last: resolved(), forget: noop };
     if (signal !== undefined) {
       const stop = (reason) => shutDown(pipe, () => {
-        const actions = [];
-        if (!prevent.abort && sink.state === 'writable') actions[actions.length] = writable.abort(sink, reason);
-        if (!prevent.cancel && source.state === 'readable') actions[actions.length] = readable.cancel(source, reason);
-        return then(actions[0] ?? resolved(), () => actions[1], (error) => then(actions[1] ?? resolved(), () => { throw error; }));
+        const aborted = !prevent.abort && sink.state === 'writable' ? writable.abort(sink, reason) : resolved();
+        const cancelled = !prevent.cancel && source.state === 'readable' ? readable.cancel(source, reason) : resolved();
+        return both(aborted, cancelled);
       }, true, reason, true);
       const state = internal.signalState(signal);
       if (state.aborted) { stop(state.reason); return done.promise; }
@@ -72,6 +71,17 @@
     watch(pipe, prevent);
     step(pipe);
     return done.promise;
+  }
+
+  // When both have ended; of two errors, the first one's. No promise is returned into another, as that asks it for its `then`.
+  function both(one, other) {
+    const ended = deferred();
+    handled(other);
+    then(one, () => { then(other, () => ended.resolve(), ended.reject); }, (error) => {
+      const fail = () => ended.reject(error);
+      then(other, fail, fail);
+    });
+    return ended.promise;
   }
 
   function watch(pipe, prevent) {
@@ -93,17 +103,32 @@
     if (pipe.stopping) return;
     then(pipe.writer.ready.promise, () => {
       if (pipe.stopping) return;
+      const atHand = internal.queueLength(pipe.source.controller.queue) > 0;
       readable.read(pipe.reader, {
         __proto__: null,
         chunk(chunk) {
-          pipe.last = writable.write(pipe.writer, chunk);
+          if (atHand) {
+            pipe.last = writable.write(pipe.writer, chunk);
+            handled(pipe.last);
+            step(pipe);
+            return;
+          }
+          // Whoever gives the chunk goes on before it is written.
+          const written = deferred();
+          pipe.last = written.promise;
           handled(pipe.last);
-          step(pipe);
+          h.microtask(() => writeOne(pipe, chunk, written));
         },
         close: noop,
         error: noop,
       });
     }, noop);
+  }
+
+  function writeOne(pipe, chunk, written) {
+    if (pipe.writer.stream === undefined) { written.resolve(); return; }
+    then(writable.write(pipe.writer, chunk), written.resolve, written.reject);
+    step(pipe);
   }
 
   function shutDown(pipe, action, isError, error, atOnce = false) {

@@ -27,11 +27,12 @@
       state.object = this;
       const { type } = source;
       if (type === undefined) {
-        const size = internal.sizeOf(strategy) ?? (() => 1);
-        setUpSource(state, source, internal.highWaterMark(strategy, 1), size);
+        const { mark, size } = internal.strategyOf(strategy, 1);
+        setUpSource(state, source, mark, size ?? (() => 1));
       } else if (`${type}` === 'bytes') {
-        if (strategy?.size !== undefined) throw new RangeError('The size of a strategy cannot be given for a stream of bytes.');
-        internal.setUpByteSource(state, source, internal.highWaterMark(strategy, 0));
+        const { mark, size } = internal.strategyOf(strategy, 0);
+        if (size !== undefined) throw new RangeError('The size of a strategy cannot be given for a stream of bytes.');
+        internal.setUpByteSource(state, source, mark);
       } else throw new TypeError(`"${type}" is not a valid type of ReadableStream.`);
     }
     static from(iterable) { return fromIterable(iterable); }
@@ -44,6 +45,7 @@
     }
     getReader(options = undefined) {
       const state = stateOf(this);
+      if (options !== undefined && options !== null && !isObject(options)) throw h.wrongArgument('ReadableStream', 'getReader', 1, 'ReadableStreamGetReaderOptions');
       const mode = member(options, 'mode');
       if (mode === undefined) return new ReadableStreamDefaultReader(this);
       if (`${mode}` !== 'byob') throw new TypeError("mode must be undefined or 'byob' in call to getReader().");
@@ -197,8 +199,11 @@
     #reader; #preventCancel; #ongoing = undefined; #finished = false;
     constructor(reader, preventCancel) { this.#reader = reader; this.#preventCancel = preventCancel; }
     #queue(step) {
-      this.#ongoing = this.#ongoing === undefined ? step() : then(this.#ongoing, step, step);
-      return this.#ongoing;
+      if (this.#ongoing === undefined) return (this.#ongoing = step());
+      const made = h.deferred();
+      const run = () => { then(step(), made.resolve, made.reject); };
+      then(this.#ongoing, run, run);
+      return (this.#ongoing = made.promise);
     }
     next() {
       return this.#queue(() => {
@@ -221,6 +226,7 @@
     }
   }
   delete StreamIterator.prototype.constructor;
+  for (const name of ['next', 'return']) p.defineProperty(StreamIterator.prototype, name, { enumerable: true });
   p.setPrototypeOf(StreamIterator.prototype, p.getPrototypeOf(p.getPrototypeOf(async function* () {}.prototype)));
 
   // ---- The default controller ----
@@ -367,7 +373,7 @@
       acquire(stream);
       return [internal.bytesStream(bytes), internal.bytesStream(bytes)];
     }
-    const byte = stream.controller.byob !== undefined;
+    if (stream.controller.byob !== undefined) return internal.teeBytes(stream);
     const reader = acquire(stream);
     const state = { reading: false, again: false, gone: [false, false] };
     const branches = [];
@@ -377,38 +383,37 @@
       read(reader, {
         chunk: (chunk) => h.microtask(() => {
           state.again = false;
-          const second = byte && !state.gone[1] && !state.gone[0] ? internal.natives.copy(chunk) : chunk;
-          for (let i = 0; i < 2; i++) if (!state.gone[i]) (byte ? internal.enqueueBytes : enqueue)(branches[i].controller, i === 0 ? chunk : second);
+          for (let i = 0; i < 2; i++) if (!state.gone[i]) enqueue(branches[i].controller, chunk);
           state.reading = false;
           if (state.again) pull();
         }),
         close: () => {
           state.reading = false;
-          for (let i = 0; i < 2; i++) if (!state.gone[i]) (byte ? internal.closeBytes : closeController)(branches[i].controller);
+          for (let i = 0; i < 2; i++) if (!state.gone[i]) closeController(branches[i].controller);
         },
         error: () => { state.reading = false; },
       });
       return resolved();
     };
-    // The first branch that is given up does not wait for the other, as the reference has it.
-    const cancelling = (index) => (reason) => {
-      state.gone[index] = true;
-      return state.gone[1 - index] ? cancel(stream, reason) : resolved();
-    };
     for (let i = 0; i < 2; i++) {
-      branches[i] = byte ? internal.makeByteStream(pull, cancelling(i)) : makeStream(noop, pull, cancelling(i));
+      branches[i] = makeStream(noop, pull, cancelBranch(stream, state, i));
       branches[i].length = stream.length;
     }
     then(reader.closed.promise, undefined, (error) => {
-      for (let i = 0; i < 2; i++) (byte ? internal.failBytes : failController)(branches[i].controller, error);
+      for (let i = 0; i < 2; i++) failController(branches[i].controller, error);
     });
     return branches;
   }
+  // The first branch that is given up does not wait for the other, as the reference has it.
+  const cancelBranch = (stream, state, index) => (reason) => {
+    state.gone[index] = true;
+    return state.gone[1 - index] || stream.state === 'errored' ? cancel(stream, reason) : resolved();
+  };
 
   internal.streamFrom = fromIterable;
   internal.readable = {
     key, newState, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked,
-    makeStream, enqueue, closeController, failController, desired, open, tee,
+    makeStream, enqueue, closeController, failController, desired, open, tee, cancelBranch,
     wrap(state) { new ReadableStream(key, state); return state; },
   };
 });

@@ -21,21 +21,18 @@
     finish(Class, name);
     shape(Class, name, ['highWaterMark', 'size']);
   }
-  strategy('CountQueuingStrategy', function size() { return 1; });
-  strategy('ByteLengthQueuingStrategy', function size(chunk) { return chunk?.byteLength; });
+  // Methods of objects, as those cannot be constructed.
+  strategy('CountQueuingStrategy', { size() { return 1; } }.size);
+  strategy('ByteLengthQueuingStrategy', { size(chunk) { return chunk?.byteLength; } }.size);
 
-  internal.highWaterMark = (given, fallback) => {
-    const mark = given?.highWaterMark;
-    if (mark === undefined) return fallback;
-    const number = +mark;
-    if (number !== number || number < 0) throw new RangeError('The highWaterMark of a queuing strategy must be a number that is not negative.');
-    return number;
-  };
-  internal.sizeOf = (given) => {
+  // A strategy as { mark, size }: the mark that there is otherwise is `fallback`, and without a size there is none.
+  internal.strategyOf = (given, fallback) => {
+    const wanted = given?.highWaterMark;
+    const mark = wanted === undefined ? fallback : +wanted;
     const size = given?.size;
-    if (size === undefined) return undefined;
-    if (typeof size !== 'function') throw new TypeError("Incorrect type for the 'size' field on 'QueuingStrategy': the provided value is not of type 'function'.");
-    return (chunk) => size(chunk);
+    if (size !== undefined && typeof size !== 'function') throw new TypeError("Incorrect type for the 'size' field on 'QueuingStrategy': the provided value is not of type 'function'.");
+    if (!(mark >= 0)) throw new RangeError('The highWaterMark of a queuing strategy must be a number that is not negative.');
+    return { mark, size: size === undefined ? undefined : (chunk) => size(chunk) };
   };
 
   // A list that is long at its end and short at its front.

@@ -35,13 +35,16 @@
     t.flush = flush === undefined ? () => resolved() : () => flush(controller);
     t.cancel = cancelling === undefined ? () => resolved() : (reason) => cancelling(reason);
     const started = deferred();
-    t.writable = writable.makeWritable(() => started.promise, (chunk) => sinkWrite(t, chunk), () => sinkClose(t), (reason) => sinkAbort(t, reason),
-      internal.highWaterMark(writing, 1), internal.sizeOf(writing) ?? (() => 1));
-    const size = internal.sizeOf(reading);
-    t.readable = readable.makeStream(() => started.promise, () => { setPressure(t, false); return t.changed.promise; }, (reason) => sourceCancel(t, reason), internal.highWaterMark(reading, 0));
-    if (size !== undefined) t.readable.controller.size = size;
+    // What is done to either side before it has begun comes first.
+    const begun = then(started.promise, noop);
+    const write = internal.strategyOf(writing, 1);
+    const read = internal.strategyOf(reading, 0);
+    t.writable = writable.makeWritable(() => begun, (chunk) => sinkWrite(t, chunk), () => sinkClose(t), (reason) => sinkAbort(t, reason), write.mark, write.size ?? (() => 1));
+    t.readable = readable.makeStream(() => begun, () => { setPressure(t, false); return t.changed.promise; }, (reason) => sourceCancel(t, reason), read.mark);
+    if (read.size !== undefined) t.readable.controller.size = read.size;
     setPressure(t, true);
-    started.resolve(start === undefined ? undefined : h.attempt(() => p.apply(start, transformer, [controller])));
+    if (start === undefined) started.resolve();
+    else then(h.attempt(() => p.apply(start, transformer, [controller])), () => started.resolve(), started.reject);
     return t;
   }
   function setPressure(t, pressure) {
@@ -74,10 +77,12 @@
   }
   function sinkWrite(t, chunk) {
     if (!t.pressure) return perform(t, chunk);
-    return then(t.changed.promise, () => {
-      if (t.writable.state === 'erroring') throw t.writable.stored;
-      return perform(t, chunk);
+    const written = deferred();
+    then(t.changed.promise, () => {
+      if (t.writable.state === 'erroring') written.reject(t.writable.stored);
+      else then(perform(t, chunk), () => written.resolve(), written.reject);
     });
+    return written.promise;
   }
   function sinkAbort(t, reason) {
     if (t.finishing !== undefined) return t.finishing.promise;

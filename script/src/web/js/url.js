@@ -24,6 +24,7 @@
     }
     p.setPrototypeOf(Iterator.prototype, IteratorPrototype);
     delete Iterator.prototype.constructor;
+    defineProperty(Iterator.prototype, 'next', { enumerable: true });
     defineProperty(Iterator.prototype, Symbol.toStringTag, { value: name, configurable: true });
     return (at, kind) => new Iterator(at, kind);
   };
@@ -60,7 +61,13 @@
       const { list } = this.#state;
       if (!isObject(init)) { this.#state.list = parsed(`${init}`); return; }
       if (internal.isParams(init) && init[symbolIterator] === entries) { this.#state.list = p.arraySlice(init.#state.list); return; }
-      internal.eachPair(init, (name, value) => { list[list.length] = natives.usv(name); list[list.length] = natives.usv(value); },
+      const isRecord = (init[symbolIterator] ?? null) === null;
+      let mended = false;
+      internal.eachPair(init, (name, value) => {
+        const key = natives.usv(name);
+        mended ||= key !== name;
+        putPair(list, key, natives.usv(value), isRecord && mended);
+      },
         () => new TypeError('Invalid URL search params sequence.'), () => new TypeError("Incorrect type: the provided value is not of type 'Sequence'."));
     }
     get size() { return paramsOf(this).list.length / 2; }
@@ -143,6 +150,12 @@
   const look = (list) => { const shown = []; for (let i = 0; i < list.length; i += 2) shown[i / 2] = [list[i], list[i + 1]]; return { map: true, size: shown.length, pairs: shown }; };
   shape(URLSearchParams, 'URLSearchParams', (params) => look(paramsOf(params).list));
 
+  // Keys of a record that are the same once they are well-formed are one, with the value of the last.
+  function putPair(list, name, value, once) {
+    for (let i = 0; once && i < list.length; i += 2) if (list[i] === name) { list[i + 1] = value; return; }
+    list[list.length] = name;
+    list[list.length] = value;
+  }
   const parsed = (text) => natives.formParse(stringStartsWith(text, '?') ? stringSlice(text, 1) : text);
   const need = (args, count, method) => { if (args.length < count) throw wrongArgument('URLSearchParams', method, args.length + 1, 'USVString'); };
   const iterate = (params, kind) => {

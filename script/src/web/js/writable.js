@@ -29,7 +29,8 @@
       const state = newState();
       this.#state = state;
       state.object = this;
-      setUpSink(state, sink, internal.highWaterMark(strategy, 1), internal.sizeOf(strategy) ?? (() => 1));
+      const { mark, size } = internal.strategyOf(strategy, 1);
+      setUpSink(state, sink, mark, size ?? (() => 1));
     }
     get locked() { return stateOf(this).writer !== undefined; }
     abort(reason = undefined) {
@@ -104,7 +105,7 @@
   }
   function rejectClosed(s) {
     if (s.closing !== undefined) { s.closing.reject(s.stored); s.closing = undefined; }
-    if (s.writer !== undefined) s.writer.closed.reject(s.stored);
+    if (s.writer !== undefined) { s.writer.closed.reject(s.stored); s.writer.closedPending = false; }
   }
   function rejectReady(writer, reason) {
     if (writer.readyPending) writer.ready.reject(reason);
@@ -158,7 +159,7 @@
         if (s.pendingAbort !== undefined) { s.pendingAbort.resolve(); s.pendingAbort = undefined; }
       }
       s.state = 'closed';
-      if (s.writer !== undefined) s.writer.closed.resolve();
+      if (s.writer !== undefined) { s.writer.closed.resolve(); s.writer.closedPending = false; }
     }, (error) => {
       s.closeInFlight.reject(error);
       s.closeInFlight = undefined;
@@ -226,7 +227,7 @@
 
   function acquire(s) {
     if (s.writer !== undefined) throw locked();
-    const w = { stream: s, ready: h.lazy(), readyPending: false, closed: h.lazy() };
+    const w = { stream: s, ready: h.lazy(), readyPending: false, closed: h.lazy(), closedPending: s.state === 'writable' || s.state === 'erroring' };
     s.writer = w;
     if (s.state === 'writable') {
       if (!closeQueued(s) && s.pressure) w.readyPending = true;
@@ -239,8 +240,8 @@
     const error = released();
     const s = w.stream;
     rejectReady(w, error);
-    if (s.state === 'writable' || s.state === 'erroring') w.closed.reject(error);
-    else { w.closed = h.lazy(); w.closed.reject(error); }
+    if (!w.closedPending) w.closed = h.lazy();
+    w.closed.reject(error);
     s.writer = undefined;
     w.stream = undefined;
   }

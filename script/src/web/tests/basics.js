@@ -51,6 +51,15 @@ test('a listener with a signal', () => {
   target.dispatchEvent(new Event('a'));
   equal(ran, 1);
 });
+test('options are looked at whatever the listener is', () => {
+  const target = new EventTarget();
+  const wrong = "TypeError: Incorrect type for the 'signal' field on 'AddEventListenerOptions': the provided value is not of type 'AbortSignal'.";
+  let asked = 0;
+  target.addEventListener('a', null, { get passive() { asked++; return false; } });
+  equal(asked, 1);
+  throws(() => target.addEventListener('a', null, { signal: null }), wrong);
+  throws(() => target.addEventListener('a', () => {}, { signal: {} }), wrong);
+});
 test('other events', () => {
   equal(new CustomEvent('x', { detail: 5 }).detail, 5);
   const close = new CloseEvent('close', { code: 5, reason: 'r', wasClean: true });

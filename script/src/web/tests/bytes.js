@@ -52,7 +52,7 @@ test('tee of bytes: branches of their own', async () => {
   const [a, b] = new ReadableStream({ type: 'bytes', start(c) { c.enqueue(bytes('ab')); c.close(); } }).tee();
   const first = await a.getReader({ mode: 'byob' }).read(new Uint8Array(1));
   first.value[0] = 0;
-  equal((await b.getReader().read()).value, bytes('ab'));
+  equal(await new Response(b).text(), 'ab');
   const [c, d] = bodyOf('xy').tee();
   equal([(await c.getReader().read()).value, (await d.getReader().read()).value], [bytes('xy'), bytes('xy')]);
 });
@@ -115,4 +115,67 @@ test('FixedLengthStream', async () => {
 test('how they look', () => {
   console.log(new ReadableStream());
   equal(host.lines[0], "log: ReadableStream {\n  locked: false,\n  [state]: 'readable',\n  [supportsBYOB]: false,\n  [length]: undefined\n}");
+});
+test('a view of another buffer is no answer', async () => {
+  const errors = [];
+  const answer = (c, view) => { try { c.byobRequest.respondWithNewView(view); } catch (error) { errors.push(error.name); } };
+  const stream = new ReadableStream({
+    type: 'bytes',
+    pull(c) {
+      answer(c, new Uint8Array(new ArrayBuffer(9), 0, 3));
+      answer(c, new Uint8Array(c.byobRequest.view.buffer, 0, 0));
+      const gone = new Uint8Array(3);
+      gone.buffer.transfer();
+      answer(c, gone);
+      c.byobRequest.respondWithNewView(new Uint8Array(c.byobRequest.view.buffer.transfer(), 0, 2));
+    },
+  });
+  const { value } = await stream.getReader({ mode: 'byob' }).read(new Uint8Array([1, 2, 3]));
+  equal([errors, value], [['RangeError', 'TypeError', 'TypeError'], new Uint8Array([1, 2])]);
+});
+test('who has a view writes no more into it once something else was put in', async () => {
+  let controller;
+  const reader = new ReadableStream({ type: 'bytes', start(c) { controller = c; } }).getReader({ mode: 'byob' });
+  const first = reader.read(new Uint32Array(1));
+  await settle();
+  const { view } = controller.byobRequest;
+  controller.enqueue(new Uint8Array([1]));
+  equal([view.byteLength, view.buffer.detached], [0, true]);
+  controller.enqueue(new Uint8Array([0, 0, 0]));
+  equal((await first).value, new Uint32Array([1]));
+});
+test('the end reaches the next reader when the first has let go', async () => {
+  let controller;
+  const stream = new ReadableStream({ type: 'bytes', start(c) { controller = c; } });
+  const first = stream.getReader({ mode: 'byob' });
+  const lost = first.read(new Uint8Array(3));
+  await settle();
+  const request = controller.byobRequest;
+  first.releaseLock();
+  const second = stream.getReader({ mode: 'byob' }).read(new Uint8Array([4, 5]));
+  await rejects(lost, 'TypeError: This ReadableStream reader has been released.');
+  controller.close();
+  request.respond(0);
+  equal([controller.byobRequest, await second], [null, { value: new Uint8Array(0), done: true }]);
+});
+test('tee: a branch that is read into a view has its source do so', async () => {
+  const rooms = [];
+  const stream = new ReadableStream({ type: 'bytes', pull(c) { rooms.push(c.byobRequest.view.byteLength); c.byobRequest.view[0] = rooms.length; c.byobRequest.respond(1); } });
+  const branches = stream.tee();
+  const one = branches[0].getReader({ mode: 'byob' });
+  const other = branches[1].getReader({ mode: 'byob' });
+  equal(await Promise.all([one.read(new Uint8Array(2)), other.read(new Uint8Array(3))]), [{ value: new Uint8Array([1]), done: false }, { value: new Uint8Array([1]), done: false }]);
+  equal((await other.read(new Uint8Array(3))).value, new Uint8Array([2]));
+  one.releaseLock();
+  equal((await branches[0].getReader().read()).value, new Uint8Array([2]));
+  equal(rooms, [2, 3]);
+});
+test('tee: both branches come to the end with what they wait with', async () => {
+  let controller;
+  const branches = new ReadableStream({ type: 'bytes', start(c) { controller = c; } }).tee();
+  const reads = branches.map((branch) => branch.getReader({ mode: 'byob' }).read(new Uint8Array(2)));
+  await settle();
+  controller.close();
+  controller.byobRequest.respond(0);
+  equal(await Promise.all(reads), [{ value: new Uint8Array(0), done: true }, { value: new Uint8Array(0), done: true }]);
 });

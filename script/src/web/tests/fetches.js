@@ -83,3 +83,14 @@ test('a Fetcher', async () => {
   throws(() => new Fetcher(), 'TypeError: Illegal constructor');
   equal([typeof assets.then, Object.prototype.toString.call(assets)], ['undefined', '[object Fetcher]']);
 });
+test('data: URLs are answered here', async () => {
+  const got = async (url, init) => { const response = await fetch(url, init); return [response.status, response.headers.get('content-type'), await response.text()]; };
+  equal(await got('data:,a%20b%zz%C3%A4#c'), [200, 'text/plain;charset=US-ASCII', 'a b%zz\u00e4']);
+  equal(await got('data:Text/HTML;Charset=utf-8,<b>'), [200, 'text/html;charset=utf-8', '<b>']);
+  equal(await got('data:;charset=x;base64,YW%0AJj Y w=='), [200, 'text/plain;charset=x', 'abcc']);
+  equal(await got('data:a/b; BASE64 ,YWJjZ'), [200, 'a/b', 'abc']);
+  equal(await got('data:x,y', { method: 'HEAD' }), [200, 'text/plain;charset=US-ASCII', '']);
+  equal(await got(new Request('data:,r')), [200, 'text/plain;charset=US-ASCII', 'r']);
+  await rejects(fetch('data:none'), 'TypeError: Fetch API cannot load: data:none');
+  equal(host.fetches.length, 0);
+});

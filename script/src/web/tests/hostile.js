@@ -144,3 +144,34 @@ test('with everything patched', async () => {
   if (failure !== undefined) throw failure;
   equal(touched, [1, 'x', 200]);
 });
+test('no prototype has a say in how a body is read', async () => {
+  const stream = new ReadableStream({ start(c) { c.enqueue(bytes('mine')); c.close(); } });
+  const bodies = [new Response(stream), new Response('mine')];
+  let asked = 0;
+  Object.prototype.then = function (resolve) { asked++; delete Object.prototype.then; resolve({ done: false, value: bytes('theirs') }); };
+  const texts = [bodies[0].text(), bodies[1].text()];
+  for (let i = 0; i < 2; i++) texts[i] = await texts[i];
+  delete Object.prototype.then;
+  equal([texts, asked], [['mine', 'mine'], 0]);
+});
+test('streams ask no promise for its then', async () => {
+  const { then } = Promise.prototype;
+  const got = [];
+  let asked = 0;
+  Promise.prototype.then = function () { asked++; throw new Error('asked'); };
+  try {
+    const through = new TransformStream({ start() {}, transform(chunk, c) { c.enqueue(chunk + 1); } });
+    const writer = through.writable.getWriter();
+    const written = writer.write(1);
+    got[0] = (await through.readable.getReader().read()).value;
+    await written;
+    const iterator = new ReadableStream({ start(c) { c.enqueue(3); c.enqueue(4); } }).values();
+    const steps = [iterator.next(), iterator.next(), iterator.return(5)];
+    for (let i = 0; i < 3; i++) got[i + 1] = (await steps[i]).value;
+    const controller = new AbortController();
+    const piped = new ReadableStream().pipeTo(new WritableStream(), { signal: controller.signal });
+    controller.abort(6);
+    try { await piped; } catch (reason) { got[4] = reason; }
+  } finally { Promise.prototype.then = then; }
+  equal([got, asked], [[2, 3, 4, 5, 6], 0]);
+});

@@ -71,3 +71,39 @@ test('pipeThrough', async () => {
   for await (const chunk of new Blob(['abc']).stream().pipeThrough(new IdentityTransformStream())) through.push(text(chunk));
   equal(through, ['abc']);
 });
+test('options in their order', async () => {
+  const seen = [];
+  const options = {};
+  for (const name of ['signal', 'preventClose', 'preventCancel', 'preventAbort']) Object.defineProperty(options, name, { get() { seen.push(name); return undefined; } });
+  await new ReadableStream({ start(c) { c.close(); } }).pipeTo(new WritableStream(), options);
+  equal(seen, ['preventAbort', 'preventCancel', 'preventClose', 'signal']);
+});
+test('whoever puts something in goes on before it is written', async () => {
+  let controller;
+  const seen = [];
+  const piped = new ReadableStream({ start(c) { controller = c; } }, { highWaterMark: 0 }).pipeTo(new WritableStream({ write(chunk) { seen.push(chunk); } }));
+  await settle();
+  controller.enqueue(1);
+  seen.push('after');
+  controller.enqueue(2);
+  controller.close();
+  await piped;
+  equal(seen, ['after', 1, 2]);
+});
+test('what was read is written although its source fails at once', async () => {
+  let controller;
+  const seen = [];
+  const piped = new ReadableStream({ start(c) { controller = c; } }, { highWaterMark: 0 }).pipeTo(new WritableStream({ write(chunk) { seen.push(chunk); }, abort(reason) { seen.push(reason.message); } }));
+  await settle();
+  controller.enqueue(1);
+  controller.error(new Error('mine'));
+  await rejects(piped, 'Error: mine');
+  equal(seen, [1, 'mine']);
+});
+test('of two errors of an abort, the writable side\'s', async () => {
+  const controller = new AbortController();
+  const fail = (text) => () => { throw new Error(text); };
+  const piped = new ReadableStream({ cancel: fail('source') }).pipeTo(new WritableStream({ abort: fail('sink') }), { signal: controller.signal });
+  controller.abort();
+  await rejects(piped, 'Error: sink');
+});

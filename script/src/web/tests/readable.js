@@ -98,3 +98,31 @@ test('strategies', async () => {
   throws(() => new ReadableStream({}, { highWaterMark: -1 }), 'RangeError: The highWaterMark of a queuing strategy must be a number that is not negative.');
   await rejects(new ReadableStream({ start(c) { c.enqueue(1); } }, { size: () => NaN }).getReader().read(), 'RangeError: The size of a chunk must be a finite number that is not negative.');
 });
+test('what is no choice of a reader', () => {
+  const wrong = "TypeError: Failed to execute 'getReader' on 'ReadableStream': parameter 1 is not of type 'ReadableStreamGetReaderOptions'.";
+  for (const options of [5, 'byob', true]) throws(() => new ReadableStream().getReader(options), wrong);
+  equal([null, undefined, {}].map((options) => new ReadableStream().getReader(options).constructor.name), Array(3).fill('ReadableStreamDefaultReader'));
+});
+test('strategies: the type of a size before the range of a mark', () => {
+  const size = "TypeError: Incorrect type for the 'size' field on 'QueuingStrategy': the provided value is not of type 'function'.";
+  throws(() => new ReadableStream({}, { size: 1, highWaterMark: -1 }), size);
+  throws(() => new WritableStream({}, { size: 1, highWaterMark: -1 }), size);
+  throws(() => new TransformStream({}, { size: 1, highWaterMark: -1 }), size);
+  throws(() => new WritableStream({}, { highWaterMark: NaN }), 'RangeError: The highWaterMark of a queuing strategy must be a number that is not negative.');
+  for (const strategy of [new CountQueuingStrategy({ highWaterMark: 1 }), new ByteLengthQueuingStrategy({ highWaterMark: 1 })]) {
+    equal(Object.hasOwn(strategy.size, 'prototype'), false);
+    throws(() => new strategy.size(), 'TypeError: not a constructor');
+  }
+});
+test('tee: a branch of what has failed cannot be cancelled in peace', async () => {
+  for (const type of [undefined, 'bytes']) {
+    let controller;
+    const branches = new ReadableStream({ type, start(c) { controller = c; } }).tee();
+    controller.error(new Error('mine'));
+    for (const branch of branches) await rejects(branch.cancel(), 'Error: mine');
+  }
+});
+test('the iterator shows what it has', () => {
+  const iterator = Object.getPrototypeOf(new ReadableStream().values());
+  equal([Object.keys(iterator), Object.hasOwn(iterator, 'constructor')], [['next', 'return'], false]);
+});

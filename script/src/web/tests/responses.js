@@ -110,3 +110,13 @@ test('how it looks', () => {
   console.log(new Response('x'));
   equal(host.lines[0], "log: Response {\n  status: 200,\n  statusText: '',\n  headers: Headers(1) {\n    'content-type' => 'text/plain;charset=UTF-8',\n    [immutable]: false\n  },\n  ok: true,\n  redirected: false,\n  url: '',\n  webSocket: null,\n  cf: undefined,\n  type: 'default',\n  body: ReadableStream {\n    locked: false,\n    [state]: 'readable',\n    [supportsBYOB]: true,\n    [length]: 1n\n  },\n  bodyUsed: false\n}");
 });
+test('the type of a blob is all of the media type', async () => {
+  const typeOf = async (type) => (await new Response('a', { headers: { 'content-type': type } }).blob()).type;
+  const types = [['Text/PLAIN;Charset=UTF-8', 'text/plain;charset=UTF-8'], ['a/b; c="d\\"e" ;f=', 'a/b;c="d\\"e"'], ['a/b;c=1;C=2', 'a/b;c=1'], ['a/b;c="x,y", d/e', 'd/e'],
+    ['a/b;charset=x, a/b', 'a/b;charset=x'], ['a/b;charset=x, c/d', 'c/d'], ['a/b, */*, x', 'a/b'], ['a', ''], ['a/', ''], ['a/b c', '']];
+  for (const [given, expected] of types) equal(await typeOf(given), expected, given);
+  const form = new FormData();
+  form.append('a', 'b');
+  const blob = await new Response(form).blob();
+  equal([...await new Response(blob).formData()], [['a', 'b']]);
+});

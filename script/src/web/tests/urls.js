@@ -72,3 +72,76 @@ test('how they look', () => {
   console.log(new URL('http://a/b?c=d#e'), new URLSearchParams('a=b&c=d'));
   equal(host.lines[0], "log: URL {\n  origin: 'http://a',\n  href: 'http://a/b?c=d#e',\n  protocol: 'http:',\n  username: '',\n  password: '',\n  host: 'a',\n  hostname: 'a',\n  port: '',\n  pathname: '/b',\n  search: '?c=d',\n  hash: '#e',\n  searchParams: URLSearchParams(1) { 'c' => 'd' }\n} URLSearchParams(2) { 'a' => 'b', 'c' => 'd' }");
 });
+const hrefs = (cases) => equal(cases.map(([text, base]) => (URL.canParse(text, base) ? new URL(text, base).href : null)), cases.map((one) => one[2]));
+test('files: hosts, drives, empty segments', () => {
+  hrefs([
+    ['file:///z|/a', undefined, 'file:///z:/a'],
+    ['file:\\\\//', undefined, 'file:////'],
+    ['file://LOCALHOST//etc', undefined, 'file:////etc'],
+    ['file://box/D:/x', undefined, 'file://box/D:/x'],
+    ['d|/x', 'file://box/y/z', 'file://box/d:/x'],
+    ['/x', 'file://box/D:/y', 'file://box/D:/x'],
+    ['//other/x', 'file://box/D:/y', 'file://other/x'],
+    ['../../..', 'file:///D:/a/b/c', 'file:///D:/'],
+    ['file:..//x', undefined, 'file:////x'],
+    ['file:x?y#z', 'file:///a/b?c#d', 'file:///a/x?y#z'],
+    ['#z', 'file:///a/b?c#d', 'file:///a/b?c#z'],
+  ]);
+});
+test('hosts behind any number of slashes', () => {
+  hrefs([
+    ['////box/x/../y', 'http://other/', 'http://box/y'],
+    ['/\\/box/x', 'https://other/', 'https://box/x'],
+    ['http:\\\\box', undefined, 'http://box/'],
+    ['http:x', 'http://other/a/b', 'http://other/a/x'],
+    ['https:x', 'http://other/a/b', 'https://x/'],
+    ['//box', 'some://other/a', 'some://box'],
+    ['///x', 'some://other/a', 'some:///x'],
+    ['http://', undefined, null],
+    ['http://@/x', undefined, null],
+    ['http://a:b@c:65536/', undefined, null],
+    ['http://a@b:c@d:080/', undefined, 'http://a%40b:c@d/'],
+    ['http://xn--xn--a--gua.example/', undefined, null],
+  ]);
+});
+test('paths without hierarchy, and with nothing before them', () => {
+  hrefs([
+    ['some:text  ?q', undefined, 'some:text %20?q'],
+    ['some:text \t #h', undefined, 'some:text %20#h'],
+    ['some:text  ', undefined, 'some:text'],
+    ['#h', 'some:text?q', 'some:text?q#h'],
+    ['x', 'some:text', null],
+    ['some:/.//x', undefined, 'some:/.//x'],
+    ['some:/a/../..//x', undefined, 'some:/.//x'],
+    ['http://a/b^c|d`e', undefined, 'http://a/b%5Ec|d%60e'],
+    ['http://a/%2E/b/.%2e/c/%2e', undefined, 'http://a/c/'],
+    ["http://a/?'b", undefined, 'http://a/?%27b'],
+    ["some://a/?'b", undefined, "some://a/?'b"],
+  ]);
+});
+test('setting parts', () => {
+  const after = (href, part, value) => { const url = new URL(href); url[part] = value; return url.href; };
+  equal([after('some:/.//x', 'hostname', 'h'), after('some:/.//x', 'pathname', 'y'), after('some:/x', 'pathname', '//y'), after('some://h/x', 'pathname', ''), after('some:text', 'pathname', 'y')],
+    ['some://h//x', 'some:/y', 'some:/.//y', 'some://h', 'some:text']);
+  equal([after('http://h:81/', 'port', '\n'), after('http://h:81/', 'port', ''), after('http://h:81/', 'port', '82x'), after('http://h:81/', 'port', 'x'), after('http://h:81/', 'port', '80'), after('http://h/', 'port', '65536')],
+    ['http://h:81/', 'http://h/', 'http://h:82/', 'http://h:81/', 'http://h/', 'http://h/']);
+  equal([after('http://h:81/', 'host', 'i:82'), after('http://h:81/', 'host', 'i'), after('http://h:81/', 'hostname', 'i:82'), after('http://h/', 'host', ''), after('some://u@h/', 'host', ''), after('some://h/', 'host', ''), after('file://h/', 'host', 'localhost')],
+    ['http://i:82/', 'http://i:81/', 'http://h:81/', 'http://h/', 'some://u@h/', 'some:///', 'file:///']);
+  equal([after('http://h/', 'protocol', 'wss:x'), after('http://h/', 'protocol', 'some'), after('https://h:80/', 'protocol', 'http'), after('http://u@h/', 'protocol', 'file'), after('file:///', 'protocol', 'http')],
+    ['wss://h/', 'http://h/', 'http://h/', 'http://u@h/', 'file:///']);
+  equal([after('some:text ?q', 'search', ''), after('some:text ?q#h', 'hash', ''), after('http://h/?q', 'search', '?\ta#b'), after('http://h/', 'username', 'a@b'), after('file://h/', 'username', 'a')],
+    ['some:text%20', 'some:text%20?q', 'http://h/?a%23b', 'http://a%40b@h/', 'file://h/']);
+});
+test('origins', () => {
+  equal(['blob:http://a:81/x', 'blob:ftp://a/x', 'blob:blob:http://a/x', 'blob:x', 'ws://a:80/', 'file://a/', 'some://a/'].map((href) => new URL(href).origin), ['http://a:81', 'null', 'null', 'null', 'ws://a', 'null', 'null']);
+});
+test('keys of a record that come to the same', () => {
+  equal([...new URLSearchParams({ 'a\ud800': '1', b: '2', 'a\ufffd': '3' })], [['a\ufffd', '3'], ['b', '2']]);
+  equal([...new URLSearchParams([['a', '1'], ['a', '2']])].length, 2);
+});
+test('iterators have what others have', () => {
+  for (const iterator of [new URLSearchParams('a=1').keys(), new Headers().entries()]) {
+    const found = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(iterator), 'next');
+    equal([found.enumerable, found.writable, found.configurable], [true, true, true]);
+  }
+});

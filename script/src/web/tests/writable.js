@@ -104,3 +104,31 @@ test('text streams', async () => {
   equal(await collect(ReadableStream.from(['a\ud83d', '\ude00', '\ud83d']).pipeThrough(new TextEncoderStream())), [bytes('a'), bytes('😀'), bytes('\ufffd')]);
   await rejects(collect(ReadableStream.from([new Uint8Array([0xc3])]).pipeThrough(new TextDecoderStream('utf-8', { fatal: true }))), 'TypeError: Failed to decode input.');
 });
+test('an abort without reason has one for the signal', async () => {
+  let controller;
+  const writer = new WritableStream({ start(c) { controller = c; } }).getWriter();
+  await writer.ready;
+  const aborted = writer.abort();
+  equal([controller.signal.aborted, controller.signal.reason instanceof DOMException, controller.signal.reason.name], [true, true, 'AbortError']);
+  await aborted;
+});
+test('a writer that lets go while the abort goes on', async () => {
+  let end;
+  const writer = new WritableStream({ abort: () => new Promise((resolve) => { end = resolve; }) }).getWriter();
+  await writer.ready;
+  const { closed } = writer;
+  const aborted = writer.abort(new Error('mine'));
+  await settle();
+  writer.releaseLock();
+  equal(writer.closed === closed, true);
+  end();
+  await aborted;
+  await rejects(closed, 'TypeError: This WritableStream writer has been released.');
+});
+test('a transform that is given up on both sides before it began', async () => {
+  const { readable, writable } = new TransformStream();
+  const writer = writable.getWriter();
+  const aborted = writer.abort(new Error('mine'));
+  equal(await Promise.all([aborted, readable.cancel()]), [undefined, undefined]);
+  await rejects(writer.closed, 'Error: mine');
+});

@@ -1,9 +1,17 @@
 //! URLs as lists of their parts. Stateless: each change parses the URL again.
 
+mod parse;
+mod percent;
+mod record;
+mod set;
+#[cfg(test)]
+mod tests;
+
 use rquickjs::function::Opt;
 use rquickjs::{Array, Ctx, Function, Object, Result};
-use url::{Url, form_urlencoded, quirks};
+use url::form_urlencoded;
 
+use self::record::Record;
 use super::text::Usv;
 use super::whole::whole;
 
@@ -11,7 +19,7 @@ pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
     table.set(
         "urlParse",
         Function::new(ctx.clone(), |text: Usv, base: Opt<Usv>| {
-            parse(&text.0, base.0.as_ref()).map(|u| parts(&u))
+            parse(&text.0, base.0.as_ref()).map(|url| parts(&url))
         })?,
     )?;
     table.set(
@@ -24,57 +32,51 @@ pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
     Ok(())
 }
 
-fn parse(text: &str, base: Option<&Usv>) -> Option<Url> {
+fn parse(text: &str, base: Option<&Usv>) -> Option<Record> {
     match base {
-        None => Url::parse(text).ok(),
-        Some(base) => Url::parse(&base.0).ok()?.join(text).ok(),
+        None => parse::parse(text, None),
+        Some(base) => parse::parse(text, Some(&parse::parse(&base.0, None)?)),
     }
 }
 
 /// href, origin, protocol, username, password, host, hostname, port, pathname, search, hash.
-fn parts(url: &Url) -> Vec<String> {
-    let origin = quirks::origin(url);
-    [
-        quirks::href(url),
-        &origin,
-        quirks::protocol(url),
-        quirks::username(url),
-        quirks::password(url),
-        quirks::host(url),
-        quirks::hostname(url),
-        quirks::port(url),
-        quirks::pathname(url),
-        quirks::search(url),
-        quirks::hash(url),
+fn parts(url: &Record) -> Vec<String> {
+    let marked = |mark: char, part: &Option<String>| match part {
+        Some(part) if !part.is_empty() => format!("{mark}{part}"),
+        _ => String::new(),
+    };
+    vec![
+        url.href(),
+        origin(url),
+        format!("{}:", url.scheme),
+        url.username.clone(),
+        url.password.clone(),
+        url.host_and_port(),
+        url.host.clone().unwrap_or_default(),
+        url.port.map(|port| port.to_string()).unwrap_or_default(),
+        url.pathname(),
+        marked('?', &url.query),
+        marked('#', &url.fragment),
     ]
-    .map(str::to_owned)
-    .to_vec()
+}
+
+/// Scheme, host and port, or `null`; of `blob:` those of what is in it.
+fn origin(url: &Record) -> String {
+    match url.scheme.as_str() {
+        "http" | "https" | "ws" | "wss" | "ftp" => format!("{}://{}", url.scheme, url.host_and_port()),
+        "blob" => {
+            let inner = parse::parse(&url.pathname(), None);
+            let web = inner.filter(|inner| matches!(inner.scheme.as_str(), "http" | "https"));
+            web.map_or_else(|| "null".to_owned(), |inner| origin(&inner))
+        }
+        _ => "null".to_owned(),
+    }
 }
 
 /// The parts after one was set. A value that cannot be leaves them as they are.
 fn set(href: &str, part: &str, value: &str) -> Option<Vec<String>> {
-    let mut url = Url::parse(href).ok()?;
-    let _ = match part {
-        "protocol" => quirks::set_protocol(&mut url, value),
-        "username" => quirks::set_username(&mut url, value),
-        "password" => quirks::set_password(&mut url, value),
-        "host" => quirks::set_host(&mut url, value),
-        "hostname" => quirks::set_hostname(&mut url, value),
-        "port" => quirks::set_port(&mut url, value),
-        "pathname" => {
-            quirks::set_pathname(&mut url, value);
-            Ok(())
-        }
-        "search" => {
-            quirks::set_search(&mut url, value);
-            Ok(())
-        }
-        "hash" => {
-            quirks::set_hash(&mut url, value);
-            Ok(())
-        }
-        _ => Err(()),
-    };
+    let mut url = parse::parse(href, None)?;
+    set::set(&mut url, part, value);
     Some(parts(&url))
 }
 
