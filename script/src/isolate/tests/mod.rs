@@ -15,3 +15,4 @@ mod secrets;
 mod sockets;
 mod sql;
 mod storage;
+mod subtle;
