@@ -2,7 +2,7 @@
 //! object. The only unsafe code over the engine's values (the allocator below it is in `isolate::heap`); nothing here keeps a pointer beyond its call.
 #![allow(unsafe_code)]
 
-use rquickjs::{Ctx, Error, Result, TypedArray, Value, qjs};
+use rquickjs::{Ctx, Error, Exception, Result, TypedArray, Value, qjs};
 
 /// The number by which the engine tells classes of objects apart (`Date`, `Map`, …); 0 for what is no object.
 /// The numbers are the engine's own: compare them only with those of samples of the same runtime.
@@ -40,6 +40,19 @@ pub(crate) fn string<'js>(ctx: &Ctx<'js>, units: &[u16]) -> Result<Value<'js>> {
         Value::from_raw(ctx.clone(), raw)
     };
     if value.is_exception() { Err(Error::Exception) } else { Ok(value) }
+}
+
+/// Ends the script as the engine itself does when it is told to stop: no JavaScript catches what is thrown.
+pub(crate) fn stop(ctx: &Ctx<'_>) -> Error {
+    let thrown = Exception::throw_internal(ctx, "interrupted");
+    // SAFETY: the exception is taken out, marked, and thrown again, so that it is owned once throughout.
+    unsafe {
+        let ctx = ctx.as_raw().as_ptr();
+        let exception = qjs::JS_GetException(ctx);
+        qjs::JS_SetUncatchableError(ctx, exception);
+        qjs::JS_Throw(ctx, exception);
+    }
+    thrown
 }
 
 /// Bytes as a `Uint8Array`, in memory of the engine's: it counts as the script's.

@@ -160,6 +160,7 @@ impl<'a, 'js> Decoder<'a, 'js> {
             tag::ERROR => self.error(),
             tag::DOM_EXCEPTION => self.made_of("exceptionOf", 3),
             tag::BOXED => self.made_of("box", 1),
+            tag::BLOB => self.blob(),
             other => self.malformed(Malformed::Tag(other)),
         }
     }
@@ -245,6 +246,20 @@ impl<'a, 'js> Decoder<'a, 'js> {
         let buffer = view.arraybuffer()?.into_value();
         self.remember(&buffer);
         Ok(buffer)
+    }
+
+    fn blob(&mut self) -> Result<Value<'js>> {
+        let at = self.made.len();
+        self.made.push(None);
+        let media = self.value()?;
+        let bytes = self.rest.bytes();
+        let bytes = raw::bytes(self.ctx, self.read(bytes)?)?;
+        if !media.is_string() {
+            return self.malformed(Malformed::Content);
+        }
+        let blob: Value<'js> = self.tool("blobOf", (media, bytes))?;
+        self.made[at] = Some(blob.clone());
+        Ok(blob)
     }
 
     fn view(&mut self) -> Result<Value<'js>> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rquickjs::function::IntoArgs;
 use rquickjs::object::Filter;
-use rquickjs::{Ctx, FromJs, Function, Object, Result, TypedArray, Value};
+use rquickjs::{Array, Ctx, FromJs, Function, Object, Result, TypedArray, Value};
 
 use super::format::{MAX_BYTES, MAX_DEPTH, VERSION, Writer, tag};
 use super::{Kind, Kinds, refuse};
@@ -97,8 +97,10 @@ impl<'a, 'js> Encoder<'a, 'js> {
         if kind == Kind::Other || raw::is_proxy(&value) {
             return self.refused(value);
         }
-        if kind == Kind::Plain {
-            self.tool::<_, ()>("plain", (value.clone(),))?;
+        if kind == Kind::Plain
+            && let Some(blob) = self.tool::<_, Option<Array<'js>>>("plain", (value.clone(),))?
+        {
+            return self.blob(value, &blob);
         }
         self.depth += 1;
         self.content(kind, value, object)?;
@@ -163,6 +165,17 @@ impl<'a, 'js> Encoder<'a, 'js> {
         let bytes: TypedArray<'js, u8> = self.tool("bytes", (value,))?;
         self.room(raw::len(&bytes))?;
         self.out.tag(tag::BUFFER);
+        self.out.bytes(&raw::copy(&bytes));
+        Ok(())
+    }
+
+    /// The type and the bytes.
+    fn blob(&mut self, value: Value<'js>, parts: &Array<'js>) -> Result<()> {
+        self.remember(value);
+        self.out.tag(tag::BLOB);
+        self.value(parts.get(0)?)?;
+        let bytes: TypedArray<'js, u8> = parts.get(1)?;
+        self.room(raw::len(&bytes))?;
         self.out.bytes(&raw::copy(&bytes));
         Ok(())
     }

@@ -55,6 +55,8 @@ pub(super) mod tag {
     pub(crate) const DOM_EXCEPTION: u8 = 26;
     /// A primitive in an object of its own.
     pub(crate) const BOXED: u8 = 27;
+    /// The media type of a Blob (a value), then a length and bytes.
+    pub(crate) const BLOB: u8 = 28;
 }
 
 /// Why bytes are no clone.

@@ -61,6 +61,7 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
         "now" => |state: Rc<State>| move || state.host.now_ms(),
         "perf" => |state: Rc<State>| move || number(state.host.monotonic_us()) / 1000.0,
         "random" => |state: Rc<State>| move |ctx: Ctx<'js>, view: Object<'js>| random(&ctx, &state, &view),
+        "goOn" => |state: Rc<State>| move |ctx: Ctx<'js>| if state.guard.must_stop() { Err(raw::stop(&ctx)) } else { Ok(()) },
         "log" => |state: Rc<State>| move |ctx: Ctx<'js>, level: String, line: rquickjs::String<'js>| -> Result<()> {
             state.log(state.current.get().map(|scope| scope.event), level_of(&level), text(&ctx, &state, &line)?);
             Ok(())

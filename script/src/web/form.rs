@@ -1,8 +1,10 @@
 //! The parts of a body of `multipart/form-data`.
 
+use std::borrow::Cow;
+
 use rquickjs::{Ctx, Function, IntoJs, Object, Result, TypedArray, Value};
 
-use super::text::{Usv, parameter};
+use super::text::{Usv, is_token, quoted};
 use crate::raw;
 
 /// How many bytes a boundary may have: no client makes longer ones, and the search takes as long as both lengths say.
@@ -38,30 +40,31 @@ fn multipart<'js>(ctx: Ctx<'js>, bytes: TypedArray<'js, u8>, boundary: Usv) -> R
     }
 }
 
-/// A line ends with a line feed, or with both, as clients differ.
-fn split(bytes: &[u8], boundary: &str) -> std::result::Result<Parts, &'static str> {
-    const NO_FIRST: &str = "No initial boundary string (or you have a truncated message).";
-    const NO_LAST: &str = "No final boundary string (or you have a truncated message).";
+const NO_FIRST: &str = "No initial boundary string (or you have a truncated message).";
+const NO_NEXT: &str = "No subsequent boundary string after multipart message.";
+const NO_LINE_END: &str = "Boundary string was not succeeded by CRLF, LF, or '--'.";
+const NO_HEAD_END: &str = "No multipart message header termination found.";
+const BAD_HEAD: &str = "FormData part had invalid headers.";
+const NO_DISPOSITION: &str = "No valid Content-Disposition header found in FormData part.";
+const NO_NAME: &str = "Content-Disposition header in FormData part is missing a name.";
+
+/// What there is of a form, or the text of why it is none.
+type Outcome<T> = std::result::Result<T, String>;
+
+/// A line ends with a line feed, or with both, as clients differ. What stands before the first boundary and after the last is
+/// nothing of the form.
+fn split(bytes: &[u8], boundary: &str) -> Outcome<Parts> {
     if boundary.len() > MAX_BOUNDARY {
-        return Err("The boundary of the multipart/form-data is too long.");
+        return Err("The boundary of the multipart/form-data is too long.".to_owned());
     }
     let first = format!("--{boundary}").into_bytes();
     let between = [b"\n", first.as_slice()].concat();
-    let mut at = if bytes.starts_with(&first) {
-        first.len()
-    } else {
-        find(bytes, &between, 0).ok_or(NO_FIRST)? + between.len()
-    };
+    let mut at = find(bytes, &first, 0).ok_or(NO_FIRST)? + first.len();
     let mut parts = Parts::default();
-    loop {
-        let rest = &bytes[at..];
-        if rest.starts_with(b"--") {
-            return Ok(parts);
-        }
-        let head = at + rest.iter().position(|b| *b == b'\n').ok_or(NO_LAST)? + 1;
+    while let Some(head) = after_boundary(&bytes[at..])?.map(|skipped| at + skipped) {
         let (body, name, file, media) = head_of(bytes, head)?;
         // The line end of the empty line may be the one that the boundary begins with.
-        let line_end = find(bytes, &between, body - 1).ok_or(NO_LAST)?;
+        let line_end = find(bytes, &between, body - 1).ok_or(NO_NEXT)?;
         let end = if line_end > body && bytes[line_end - 1] == b'\r' { line_end - 1 } else { line_end };
         parts.names.push(name);
         parts.files.push(file);
@@ -69,42 +72,55 @@ fn split(bytes: &[u8], boundary: &str) -> std::result::Result<Parts, &'static st
         parts.spans.extend([body, end.max(body)]);
         at = line_end + between.len();
     }
+    Ok(parts)
+}
+
+/// How many bytes of the line end there are after a boundary; none after the last.
+fn after_boundary(rest: &[u8]) -> Outcome<Option<usize>> {
+    match rest {
+        [b'-', b'-', ..] => Ok(None),
+        [b'\r', b'\n', ..] => Ok(Some(2)),
+        [b'\n', ..] => Ok(Some(1)),
+        [] => Err(NO_NEXT.to_owned()),
+        _ => Err(NO_LINE_END.to_owned()),
+    }
 }
 
 type Head = (usize, String, Option<String>, String);
 
-/// Where the part's content begins, and what its head says.
-fn head_of(bytes: &[u8], start: usize) -> std::result::Result<Head, &'static str> {
-    const NO_HEAD: &str = "No end of the headers of a FormData part (or you have a truncated message).";
+/// Where the part's content begins, and what its head says. Of a header that is there more than once, the first counts.
+fn head_of(bytes: &[u8], start: usize) -> Outcome<Head> {
     let limit = bytes.len().min(start + MAX_HEAD);
-    let (mut disposition, mut media) = (None, String::new());
-    let mut at = start;
-    loop {
-        let line = &bytes[at..limit];
-        let length = line.iter().position(|b| *b == b'\n').ok_or(NO_HEAD)?;
-        let text = String::from_utf8_lossy(&line[..length]);
-        at += length + 1;
-        let Some((name, value)) = text.trim_end().split_once(':') else {
-            if text.trim_end().is_empty() {
-                break;
-            }
-            continue;
-        };
-        match name.trim().to_ascii_lowercase().as_str() {
-            "content-disposition" => disposition = Some(value.to_owned()),
-            "content-type" => media = value.trim().to_owned(),
+    let (lines, length) = head_lines(&bytes[start..limit]).ok_or(NO_HEAD_END)?;
+    let (mut disposition, mut media) = (None, None);
+    for line in lines.lines() {
+        let (name, value) = line.split_once(':').filter(|(name, _)| is_token(name)).ok_or(BAD_HEAD)?;
+        match name.to_ascii_lowercase().as_str() {
+            "content-disposition" => disposition = disposition.or(Some(value)),
+            "content-type" => media = media.or(Some(value)),
             _ => {}
         }
     }
-    let disposition = disposition.ok_or("No valid Content-Disposition header found in FormData part.")?;
-    if !disposition.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("form-data")) {
-        return Err(
-            "Content-Disposition header for FormData part must have the value \"form-data\", possibly followed by parameters.",
-        );
+    let disposition = disposition.ok_or(NO_DISPOSITION)?;
+    let kind = disposition.split(';').next().unwrap_or_default().trim();
+    if kind != "form-data" {
+        return Err(format!(
+            "Content-Disposition header for FormData part must have the value \"form-data\", possibly followed by parameters. Got: \"{kind}\""
+        ));
     }
-    let name = parameter(&disposition, "name")
-        .ok_or("No name in the Content-Disposition header of a FormData part.")?;
-    Ok((at, name, parameter(&disposition, "filename"), media))
+    let name = quoted(disposition, "name").ok_or(NO_NAME)?;
+    Ok((start + length, name, quoted(disposition, "filename"), media.unwrap_or_default().trim().to_owned()))
+}
+
+/// The lines of a head, and how many bytes they have with the empty one that ends them.
+fn head_lines(bytes: &[u8]) -> Option<(Cow<'_, str>, usize)> {
+    let crlf = find(bytes, b"\n\r\n", 0).map(|at| (at, 3));
+    let lf = find(bytes, b"\n\n", 0).map(|at| (at, 2));
+    let (at, ending) = match (crlf, lf) {
+        (Some(one), Some(other)) => one.min(other),
+        (one, other) => one.or(other)?,
+    };
+    Some((String::from_utf8_lossy(&bytes[..at]), at + ending))
 }
 
 /// Where `needle` begins, from `start` on.
@@ -128,7 +144,7 @@ mod tests {
 
     #[test]
     fn parts_and_their_heads() {
-        let body = b"preamble\r\n--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x\r\ncontent-type: t/s\r\nContent-Disposition: form-data; name=b; filename=\"f.txt\"\r\n\r\n\r\n--x--\r\n";
+        let body = b"preamble\r\n--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\n1\r\n--x\r\ncontent-type: t/s\r\nContent-Disposition: form-data; name=\"b\"; filename=\"f.txt\"\r\n\r\n\r\n--x--\r\n";
         let parts = split(body, "x").expect("parts");
         assert_eq!(parts.names, ["a", "b"]);
         assert_eq!(parts.files, [None, Some("f.txt".to_owned())]);
@@ -139,22 +155,27 @@ mod tests {
 
     #[test]
     fn what_is_no_form() {
+        const NAMED: &str = "Content-Disposition: form-data; name=\"a\"";
         for (body, text) in [
-            ("a", "No initial boundary"),
-            ("--x", "No final boundary"),
-            ("--x\r\nA: b\r\n\r\n1\r\n--x--", "No valid Content-Disposition"),
-            ("--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--", "No name"),
-            ("--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1", "No final boundary"),
-            ("--x\r\nContent-Disposition: form-data; name=a", "No end of the headers"),
+            ("a".to_owned(), NO_FIRST),
+            ("--x".to_owned(), NO_NEXT),
+            ("--x\r\n".to_owned(), NO_HEAD_END),
+            ("--xy\r\n".to_owned(), NO_LINE_END),
+            ("--x\r\nA: b\r\n\r\n1\r\n--x--".to_owned(), NO_DISPOSITION),
+            ("--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--".to_owned(), NO_NAME),
+            ("--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--".to_owned(), NO_NAME),
+            (format!("--x\r\n{NAMED}\r\nno header\r\n\r\n1\r\n--x--"), BAD_HEAD),
+            (format!("--x\r\n{NAMED}\r\n\r\n1"), NO_NEXT),
+            (format!("--x\r\n{NAMED}\r\n\r\n1\r\n--x"), NO_NEXT),
+            (format!("--x\r\n{NAMED}"), NO_HEAD_END),
         ] {
-            let refused = split(body.as_bytes(), "x").expect_err(body);
-            assert!(refused.starts_with(text), "{body}: {refused}");
+            assert_eq!(split(body.as_bytes(), "x").expect_err(&body), text, "{body}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(parts in proptest::collection::vec("(--x|\r\n|Content-Disposition: form-data; name=a|\\PC{0,3}|--)", 0..12)) {
+        fn no_bytes_make_it_panic(parts in proptest::collection::vec("(--x|\r\n|Content-Disposition: form-data; name=\"a\"|\\PC{0,3}|--)", 0..12)) {
             let body = parts.concat();
             if let Ok(parts) = split(body.as_bytes(), "x") {
                 prop_assert!(parts.spans.chunks(2).all(|span| span[0] <= span[1] && span[1] <= body.len()));

@@ -6,6 +6,7 @@
 
 mod form;
 mod natives;
+mod subtle;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -27,6 +28,9 @@ const PARTS: &[(&str, &str)] = &[
     ("clone", include_str!("js/clone.js")),
     ("encoding", include_str!("js/encoding.js")),
     ("crypto", include_str!("js/crypto.js")),
+    ("cryptokey", include_str!("js/cryptokey.js")),
+    ("pairs", include_str!("js/pairs.js")),
+    ("subtle", include_str!("js/subtle.js")),
     ("url", include_str!("js/url.js")),
     ("headers", include_str!("js/headers.js")),
     ("strategies", include_str!("js/strategies.js")),
@@ -34,6 +38,7 @@ const PARTS: &[(&str, &str)] = &[
     ("bytes", include_str!("js/bytes.js")),
     ("tee", include_str!("js/tee.js")),
     ("writable", include_str!("js/writable.js")),
+    ("digests", include_str!("js/digests.js")),
     ("transform", include_str!("js/transform.js")),
     ("identity", include_str!("js/identity.js")),
     ("pipe", include_str!("js/pipe.js")),

@@ -7,7 +7,7 @@ use rquickjs::promise::PromiseState;
 use rquickjs::{Array, Ctx, Function, Object, Promise, Result, TypedArray, Value};
 
 use super::whole::whole;
-use super::{form, text, url};
+use super::{form, subtle, text, url};
 use crate::clone::{self, Kinds};
 use crate::raw;
 
@@ -22,6 +22,7 @@ pub(super) fn table<'js>(ctx: &Ctx<'js>) -> Result<Object<'js>> {
     text::add(ctx, &table)?;
     url::add(ctx, &table)?;
     form::add(ctx, &table)?;
+    subtle::add(ctx, &table)?;
     looks(ctx, &table)?;
     table.set("cloner", Function::new(ctx.clone(), cloner)?)?;
     Ok(table)

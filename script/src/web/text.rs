@@ -27,6 +27,7 @@ pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
     table.set("encode", Function::new(ctx.clone(), |ctx, text: Usv| raw::bytes(&ctx, text.0.as_bytes()))?)?;
     table.set("encodeInto", Function::new(ctx.clone(), encode_into)?)?;
     table.set("decode", Function::new(ctx.clone(), decode)?)?;
+    table.set("decodeAll", Function::new(ctx.clone(), decode_all)?)?;
     table.set("encoding", Function::new(ctx.clone(), encoding)?)?;
     table.set("decoder", Function::new(ctx.clone(), decoder)?)?;
     table.set("usv", Function::new(ctx.clone(), |text: Usv| text.0)?)?;
@@ -57,6 +58,11 @@ fn encode_into<'js>(ctx: Ctx<'js>, text: Usv, to: Bytes<'js>) -> Result<Array<'j
 /// UTF-8 with U+FFFD for what is none, without its byte order mark.
 fn decode(bytes: Bytes<'_>) -> String {
     raw::with_bytes(&bytes, |bytes| encoding_rs::UTF_8.decode_with_bom_removal(bytes).0.into_owned())
+}
+
+/// The same with its byte order mark, as blobs and the parts of forms have it.
+fn decode_all(bytes: Bytes<'_>) -> String {
+    raw::with_bytes(&bytes, |bytes| encoding_rs::UTF_8.decode_without_bom_handling(bytes).0.into_owned())
 }
 
 /// The name of the encoding with this label, in lower case.
@@ -115,7 +121,7 @@ fn decode_strictly(decoder: &mut Decoder, bytes: &[u8], last: bool) -> Option<St
     }
 }
 
-fn is_token(text: &str) -> bool {
+pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
@@ -143,6 +149,22 @@ pub(super) fn parameter(text: &str, name: &str) -> Option<String> {
             return Some(value);
         }
         rest = after;
+    }
+}
+
+/// A parameter of a part of a form: it counts only in quotes, and with something between them.
+pub(super) fn quoted(text: &str, name: &str) -> Option<String> {
+    let mut rest = text.split_once(';')?.1;
+    loop {
+        let (key, after) = rest.split_once('=')?;
+        let (value, left) = value_of(after);
+        let closed = after.starts_with('"')
+            && after[..after.len() - left.len()].ends_with('"')
+            && after.len() - left.len() > 1;
+        if key.trim_matches([' ', '\t', ';']).eq_ignore_ascii_case(name) {
+            return (closed && !value.is_empty()).then_some(value);
+        }
+        rest = left;
     }
 }
 

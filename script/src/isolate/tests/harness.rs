@@ -101,6 +101,13 @@ pub(super) fn running(source: &str) -> Bench {
     load(code(&[("index.js", source)])).map_err(|failed| format!("{failed:?}")).unwrap().0
 }
 
+/// The same over the web classes.
+pub(super) fn with_web(source: &str) -> Bench {
+    let clock = Rc::new(Clock::default());
+    let (isolate, _) = Isolate::load(code(&[("index.js", source)]), clock.clone(), crate::web::load);
+    Bench { isolate: isolate.expect("it loads"), clock, last: 0 }
+}
+
 pub(super) fn refused(source: &str) -> LoadFailed {
     load(code(&[("index.js", source)])).err().expect("it does not load").0
 }

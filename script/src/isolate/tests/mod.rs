@@ -16,3 +16,4 @@ mod secrets;
 mod sockets;
 mod sql;
 mod storage;
+mod subtle;

@@ -3,8 +3,8 @@
   'use strict';
   const { p, h, dom, natives } = internal;
   const {
-    DataView, Date, Error, Map, RegExp, Set, Symbol, SafeSet, arraySlice, BigInt, bigintToString, bufferDetached, bufferLength, bufferTransfer, dataBuffer, dataLength, dataOffset,
-    dateTime, defineProperty, functionToString, getOwnPropertyDescriptor, getPrototypeOf, hasOwn, isEnumerable, mapForEach, mapPut, Object, regexpFlags, regexpSource, setAdd, setForEach,
+    DataView, Date, Error, Map, RegExp, Set, Symbol, TypeError, arraySlice, BigInt, bigintToString, bufferDetached, bufferLength, bufferTransfer, dataBuffer, dataLength, dataOffset,
+    dateTime, defineProperty, functionToString, getOwnPropertyDescriptor, getPrototypeOf, hasOwn, isArray, isEnumerable, mapForEach, mapPut, Object, regexpFlags, regexpSource, setAdd, setForEach,
     symbolToString, typedBuffer, typedLength, typedOffset, Uint8Array, viewName, views,
   } = p;
   const refused = (text) => { throw dom('DataCloneError', text); };
@@ -21,6 +21,12 @@
     }
     return 'Object';
   };
+  // How the reference names what it refuses.
+  function look(object) {
+    const name = className(object);
+    const tag = p.objectToString(object);
+    return (name === 'Object' && tag !== '[object Arguments]' && tag !== '[object Object]') || name === 'Symbol' ? tag : `#<${name}>`;
+  }
   const ownString = (object, key) => {
     const own = getOwnPropertyDescriptor(object, key);
     return own !== undefined && hasOwn(own, 'value') && own.value !== undefined ? [`${own.value}`] : [];
@@ -30,17 +36,21 @@
   const tools = {
     __proto__: null,
     samples: {
-      plain: [{}, (function () { return arguments; })()], array: [[]], date: [new Date(0)], regexp: [/x/], map: [new Map()], set: [new Set()],
+      plain: [{}], array: [[]], date: [new Date(0)], regexp: [/x/], map: [new Map()], set: [new Set()],
       buffer: [new ArrayBuffer(0)], view: [], error: [new Error()], dom: [dom('', '')], boxed: [Object(0), Object(''), Object(true), Object(0n)],
     },
     fail: refused,
     refuse(value) {
       if (typeof value === 'function') refused(`${functionToString(value)} could not be cloned.`);
       if (typeof value === 'symbol') refused(`${symbolToString(value)} could not be cloned.`);
-      refused(natives.isProxy(value) ? '#<Object> could not be cloned.' : `#<${className(value)}> could not be cloned.`);
+      refused(`${natives.isProxy(value) ? '#<Object>' : look(value)} could not be cloned.`);
     },
+    // The type and the bytes of a Blob; nothing of a plain object.
     plain(object) {
       const name = internal.platform(object);
+      if (name === 'Blob' && internal.isBlob(object)) return [internal.blobType(object), internal.blobBytes(object)];
+      if (object === globalThis) refused('#<ServiceWorkerGlobalScope> could not be cloned.');
+      if (name === 'ReadableStream' || name === 'WritableStream') refused(`${name} can only be serialized for RPC.`);
       if (name !== undefined) refused(`Could not serialize object of type "${name}". This type does not support serialization.`);
     },
     owns: (object, key) => hasOwn(object, key),
@@ -81,6 +91,7 @@
     viewOf(name, buffer, start, length) {
       try { return new views[name](buffer, start, length); } catch { return null; }
     },
+    blobOf: (type, bytes) => internal.makeBlob(bytes, type),
     errorOf(name) {
       const error = new (kinds[name] ?? Error)();
       hide(error, 'stack', '');
@@ -104,15 +115,16 @@
   internal.dispatch.deserialize = internal.deserialize;
 
   function transferList(options) {
-    const given = h.member(options, 'transfer');
+    if (options === undefined || options === null) return [];
+    if (!h.isObject(options)) throw h.wrongArgument('ServiceWorkerGlobalScope', 'structuredClone', 2, 'StructuredCloneOptions');
+    const given = options.transfer;
     const list = [];
-    const seen = new SafeSet();
     if (given === undefined) return list;
-    for (const buffer of given) {
-      let length;
-      try { length = bufferLength(buffer); } catch { refused('Value could not be transferred.'); }
-      if (length === undefined || bufferDetached(buffer) || seen.has(buffer)) refused('An ArrayBuffer is detached and could not be cloned.');
-      seen.add(buffer);
+    if (!isArray(given)) throw new TypeError("Incorrect type for the 'transfer' field on 'StructuredCloneOptions': the provided value is not of type 'Array'.");
+    for (let i = 0; i < given.length; i++) {
+      // A view stands for its buffer.
+      const buffer = p.isView(given[i]) ? tools.view(given[i]).buffer : given[i];
+      try { bufferLength(buffer); } catch { throw new TypeError('Object is not transferable'); }
       list[list.length] = buffer;
     }
     return list;
@@ -121,7 +133,7 @@
     if (arguments.length < 1) throw h.wrongArgument('ServiceWorkerGlobalScope', 'structuredClone', 1, 'Value');
     const list = transferList(options);
     const copy = internal.deserialize(internal.serialize(value));
-    for (let i = 0; i < list.length; i++) bufferTransfer(list[i]);
+    for (let i = 0; i < list.length; i++) if (!bufferDetached(list[i])) bufferTransfer(list[i]);
     return copy;
   };
 });

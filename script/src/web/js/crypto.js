@@ -1,4 +1,4 @@
-// crypto: random values. `subtle` is not there yet.
+// crypto: random values; `subtle` is in a file of its own.
 (function (internal) {
   'use strict';
   const { p, h, dom, host } = internal;
@@ -6,6 +6,7 @@
   const QUOTA = 65536;
 
   class Crypto {
+    get subtle() { return internal.subtle; }
     getRandomValues(view) {
       if (!isView(view)) throw h.wrongArgument('Crypto', 'getRandomValues', 1, 'ArrayBufferView');
       const name = viewName(view);
@@ -25,8 +26,10 @@
       for (let i = 0; i < 16; i++) text += (i === 4 || i === 6 || i === 8 || i === 10 ? '-' : '') + stringPadStart(numberToString(bytes[i], 16), 2, '0');
       return text;
     }
+    get DigestStream() { return internal.DigestStream; }
   }
   h.finish(Crypto, 'Crypto');
+  internal.shape(Crypto, 'Crypto', ['subtle']);
   internal.globals.crypto = new Crypto();
   // Hexadecimal digits for boundaries of forms; random where that is allowed.
   internal.hex = (count) => {

@@ -10,6 +10,7 @@
     get encoding() { return 'utf-8'; }
     encode(input = '') { return natives.encode(`${input}`); }
     encodeInto(input, to) {
+      if (arguments.length === 0) throw wrongArgument('TextEncoder', 'encodeInto', 1, 'String');
       if (!p.isView(to) || viewName(to) !== 'Uint8Array') throw wrongArgument('TextEncoder', 'encodeInto', 2, 'Uint8Array');
       const counts = natives.encodeInto(`${input}`, to);
       return { read: counts[0], written: counts[1] };
@@ -24,6 +25,7 @@
     static { decoderOf = (decoder) => { if (!isObject(decoder) || !(#state in decoder)) throw illegal(); return decoder.#state; }; }
     constructor(label = 'utf-8', options = undefined) {
       label = `${label}`;
+      if (options !== undefined && !isObject(options)) throw h.wrongInit('TextDecoder', 2, 'ConstructorOptions');
       const encoding = natives.encoding(label);
       if (encoding === null || encoding === undefined) throw new RangeError(`"${label}" is not a valid encoding.`);
       const fatal = !!member(options, 'fatal');
@@ -37,6 +39,7 @@
       const state = decoderOf(this);
       const bytes = bytesOf(input);
       if (bytes === null) throw wrongArgument('TextDecoder', 'decode', 1, 'Array');
+      if (options !== undefined && !isObject(options)) throw wrongArgument('TextDecoder', 'decode', 2, 'DecodeOptions');
       const last = !member(options, 'stream');
       if (last && state.run === undefined && state.encoding === 'utf-8' && !state.fatal && !state.ignoreBOM) return natives.decode(bytes);
       state.run ??= natives.decoder(state.encoding, state.fatal, state.ignoreBOM);

@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, natives, shape } = internal;
   const { TypeError, defineProperty, symbolIterator, arrayRemove } = p;
-  const { finish, illegal, wrongArgument, wrongInit, isObject } = h;
+  const { finish, illegal, wrongArgument, isObject } = h;
   const pairs = internal.pairIterators('FormData Iterator');
 
   let formOf;
@@ -14,10 +14,9 @@
       formOf = (form) => { if (!isObject(form) || !(#list in form)) throw illegal(); return form.#list; };
       internal.isForm = (value) => isObject(value) && #list in value;
     }
-    constructor(form = undefined) { if (form !== undefined) throw new TypeError('FormData must be constructed without arguments.'); }
     append(name, value, filename = undefined) {
       const list = formOf(this);
-      need(arguments, 2, 'append');
+      need(arguments, 2, 'append', 'File or Blob or string');
       list[list.length] = entry(`${name}`, value, filename);
     }
     delete(name) { const list = formOf(this); need(arguments, 1, 'delete'); remove(list, `${name}`, 0); }
@@ -39,7 +38,7 @@
     has(name) { const list = formOf(this); need(arguments, 1, 'has'); return index(list, `${name}`) >= 0; }
     set(name, value, filename = undefined) {
       const list = formOf(this);
-      need(arguments, 2, 'set');
+      need(arguments, 2, 'set', 'File or Blob or string');
       const made = entry(`${name}`, value, filename);
       const at = index(list, made[0]);
       if (at < 0) { list[list.length] = made; return; }
@@ -59,7 +58,7 @@
   defineProperty(FormData.prototype, symbolIterator, { value: FormData.prototype.entries, writable: true, configurable: true });
   shape(FormData, 'FormData', (form) => { const list = formOf(form); return { map: true, size: list.length, pairs: list }; });
 
-  const need = (args, count, method) => { if (args.length < count) throw wrongArgument('FormData', method, args.length + 1, 'string'); };
+  const need = (args, count, method, last = 'string') => { if (args.length < count) throw wrongArgument('FormData', method, args.length + 1, args.length + 1 === count ? last : 'string'); };
   const iterate = (form, kind) => { const list = formOf(form); return pairs((at) => list[at], kind); };
   const index = (list, name) => { for (let i = 0; i < list.length; i++) if (list[i][0] === name) return i; return -1; };
   function remove(list, name, from) {
@@ -95,7 +94,7 @@
       parts[parts.length] = internal.blobBytes(value);
       parts[parts.length] = natives.encode('\r\n');
     }
-    parts[parts.length] = natives.encode(`--${boundary}--\r\n`);
+    parts[parts.length] = natives.encode(`--${boundary}--`);
     return { bytes: natives.concat(parts), type: `multipart/form-data; boundary=${boundary}` };
   };
 
@@ -105,6 +104,8 @@
     const form = new FormData();
     const list = formOf(form);
     if (media === 'application/x-www-form-urlencoded') {
+      const charset = natives.parameter(contentType, 'charset') ?? 'utf-8';
+      if (natives.asciiLower(charset) !== 'utf-8') throw new TypeError('Non-utf-8 application/x-www-form-urlencoded body.');
       const flat = natives.formParse(natives.decode(bytes));
       for (let i = 0; i < flat.length; i += 2) list[list.length] = [flat[i], flat[i + 1]];
       return form;
@@ -119,7 +120,7 @@
     for (let i = 0; i < parts.names.length; i++) {
       const content = h.sub(bytes, parts.spans[2 * i], parts.spans[2 * i + 1]);
       const filename = parts.files[i];
-      list[list.length] = [parts.names[i], filename === null || filename === undefined ? natives.decode(content) : internal.makeFile(natives.copy(content), filename, natives.asciiLower(parts.types[i]))];
+      list[list.length] = [parts.names[i], filename === null || filename === undefined ? natives.decodeAll(content) : internal.makeFile(natives.copy(content), filename, parts.types[i])];
     }
     return form;
   };

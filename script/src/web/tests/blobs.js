@@ -29,5 +29,5 @@ test('FormData', () => {
   form.set('a', '3');
   form.delete('b');
   equal([...form].map(([name]) => name), ['a', 'c']);
-  throws(() => form.append('a'), "TypeError: Failed to execute 'append' on 'FormData': parameter 2 is not of type 'string'.");
+  throws(() => form.append('a'), "TypeError: Failed to execute 'append' on 'FormData': parameter 2 is not of type 'File or Blob or string'.");
 });

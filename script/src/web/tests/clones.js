@@ -68,6 +68,12 @@ test('what cannot be cloned', () => {
     [Promise.resolve(), '#<Promise> could not be cloned.'],
     [new WeakMap(), '#<WeakMap> could not be cloned.'],
     [new Proxy({}, {}), '#<Object> could not be cloned.'],
+    [(function () { return arguments; })(1), '#<Object> could not be cloned.'],
+    [(function* () {})(), '[object Generator] could not be cloned.'],
+    [[][Symbol.iterator](), '[object Array Iterator] could not be cloned.'],
+    [Object(Symbol('a')), '[object Symbol] could not be cloned.'],
+    [globalThis, '#<ServiceWorkerGlobalScope> could not be cloned.'],
+    [new ReadableStream(), 'ReadableStream can only be serialized for RPC.'],
     [new Event('a'), 'Could not serialize object of type "Event". This type does not support serialization.'],
     [new AbortController(), 'Could not serialize object of type "AbortController". This type does not support serialization.'],
   ]) equal(throws(() => structuredClone(value), `DataCloneError: ${text}`).code, 25);
@@ -100,7 +106,14 @@ test('transfer', () => {
   const copy = structuredClone({ buffer }, { transfer: [buffer] });
   equal([buffer.byteLength, buffer.detached, copy.buffer.byteLength], [0, true, 4]);
   throws(() => structuredClone(buffer), 'DataCloneError: An ArrayBuffer is detached and could not be cloned.');
-  throws(() => structuredClone(1, { transfer: [{}] }), 'DataCloneError: Value could not be transferred.');
+  for (const other of [{}, 5, new ReadableStream()]) throws(() => structuredClone(1, { transfer: [other] }), 'TypeError: Object is not transferable');
+  for (const list of ['x', 5, null, new Set([new ArrayBuffer(1)])]) throws(() => structuredClone(1, { transfer: list }), "TypeError: Incorrect type for the 'transfer' field on 'StructuredCloneOptions': the provided value is not of type 'Array'.");
+  for (const options of [5, 'x']) throws(() => structuredClone(1, options), "TypeError: Failed to execute 'structuredClone' on 'ServiceWorkerGlobalScope': parameter 2 is not of type 'StructuredCloneOptions'.");
+  const twice = new ArrayBuffer(4);
+  equal([structuredClone(twice, { transfer: [twice, twice, new Uint8Array(twice)] }).byteLength, twice.detached, structuredClone(1, null)], [4, true, 1]);
+  const kept = new ArrayBuffer(4);
+  throws(() => structuredClone({ kept, f() {} }, { transfer: [kept] }), 'DataCloneError: f() {} could not be cloned.');
+  equal(kept.detached, false);
 });
 test('one value has one form, and every cut is refused', () => {
   const value = { a: [1, , -0, NaN, 'x\ud800', 5n], b: new Map([[1, new Set([new Date(3)])]]), c: /x/g, d: new Uint16Array([1, 2]), e: new TypeError('t', { cause: 1 }), f: new DOMException('m', 'AbortError'), g: Object('s') };

@@ -74,7 +74,7 @@ test('forms', async () => {
   const response = new Response(form);
   const boundary = response.headers.get('content-type').split('boundary=')[1];
   const sent = await response.clone().text();
-  equal(sent.replaceAll(boundary, 'B'), '--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\nc"\r\n--B\r\nContent-Disposition: form-data; name="f%22%0A"; filename="n%22a.txt"\r\nContent-Type: a/b\r\n\r\nx\r\n--B\r\nContent-Disposition: form-data; name="g"; filename="g"\r\nContent-Type: application/octet-stream\r\n\r\nq\0\xff\r\n--B\r\nContent-Disposition: form-data; name="empty"\r\n\r\n\r\n--B--\r\n');
+  equal(sent.replaceAll(boundary, 'B'), '--B\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\nc"\r\n--B\r\nContent-Disposition: form-data; name="f%22%0A"; filename="n%22a.txt"\r\nContent-Type: a/b\r\n\r\nx\r\n--B\r\nContent-Disposition: form-data; name="g"; filename="g"\r\nContent-Type: application/octet-stream\r\n\r\nq\0\xff\r\n--B\r\nContent-Disposition: form-data; name="empty"\r\n\r\n\r\n--B--');
   const got = await response.formData();
   equal([[...got.keys()], got.get('a'), await got.get('g').text(), got.get('g').name, got.get('g').type, got.get('empty'), got.get('f%22%0A').name], [['a', 'f%22%0A', 'g', 'empty'], 'b\r\nc"', 'q\0\xff', 'g', 'application/octet-stream', '', 'n%22a.txt']);
 });
