@@ -24,6 +24,11 @@ wpt dir *flags:
 e2e group="":
     cargo test --workspace --test e2e -- {{ group }}
 
+# records what workerd answers to the programs in tests/differential anew, and shows where Berth differs: all, one case, or `lists`
+differential case="":
+    cargo build --workspace --bins --test e2e
+    "${CARGO_TARGET_DIR:-target}/debug/differential" {{ case }}
+
 # attacks from inside a container, with and without the layers that stop them
 attack:
     scripts/test --only attack

@@ -17,6 +17,7 @@ pub mod client;
 pub mod cluster;
 pub mod crowd;
 pub mod debian;
+pub mod differential;
 pub mod disk;
 pub mod guide;
 pub mod host;
@@ -39,6 +40,7 @@ pub mod slots;
 pub mod stored;
 pub mod wait;
 pub mod websocket;
+pub mod workerd;
 pub mod world;
 
 pub use berth_cluster::cgroup;

@@ -6,6 +6,7 @@ mod behind_proxy;
 mod bulk;
 mod crowds;
 mod dev;
+mod differential;
 mod edge_restart;
 mod failures;
 mod images;
