@@ -27,6 +27,8 @@ pub(super) trait Curve {
 }
 
 type Made = std::result::Result<Box<dyn Curve>, Refused>;
+/// Makes a key of its point, and of its private number if there is one.
+type OfParts = fn(&[u8], Option<&[u8]>) -> Made;
 
 /// The same for each curve, whose library has the same names.
 macro_rules! curve {
@@ -139,7 +141,7 @@ pub(super) fn read(kind: Kind, format: &str, bytes: &[u8]) -> Made {
 
 /// Of `x, y`, or of these and `d`, each as wide as the curve's field.
 pub(super) fn of_parts(kind: Kind, parts: &[Zeroizing<Vec<u8>>]) -> Made {
-    let (of_parts, width): (fn(&[u8], Option<&[u8]>) -> Made, usize) = match kind {
+    let (of_parts, width): (OfParts, usize) = match kind {
         Kind::P256 => (P256::of_parts, 32),
         Kind::P384 => (P384::of_parts, 48),
         Kind::P521 => (P521::of_parts, 66),

@@ -24,7 +24,7 @@ const MODULUS_BITS: std::ops::RangeInclusive<usize> = 1024..=8192;
 const GENERATED_BITS: usize = 4096;
 
 pub(super) enum Rsa {
-    Private(PrivateKey),
+    Private(Box<PrivateKey>),
     Public(PublicKey),
 }
 
@@ -39,7 +39,7 @@ impl Rsa {
         exponent: u32,
         go_on: GoOn<'_>,
     ) -> Result<Option<Self>> {
-        if !MODULUS_BITS.contains(&bits) || bits > GENERATED_BITS || bits % 128 != 0 {
+        if !MODULUS_BITS.contains(&bits) || bits > GENERATED_BITS || !bits.is_multiple_of(128) {
             return Ok(None);
         }
         loop {
@@ -47,7 +47,7 @@ impl Rsa {
             let q = prime(random, bits / 2, exponent, go_on)?;
             go_on()?;
             if let Ok(key) = PrivateKey::from_p_q(p, q, BoxedUint::from(u64::from(exponent))) {
-                return Ok(Some(Self::Private(key)));
+                return Ok(Some(Self::Private(Box::new(key))));
             }
         }
     }
@@ -62,7 +62,7 @@ impl Rsa {
             "pkcs8" => {
                 let key =
                     PrivateKey::from_pkcs1_der(Kind::Rsa.in_pkcs8(bytes)?).map_err(|_| Refused::Malformed)?;
-                Self::Private(key).sound()
+                Self::Private(Box::new(key)).sound()
             }
             _ => Err(Refused::Kind),
         }
@@ -83,7 +83,8 @@ impl Rsa {
         let (Some(n), Some(e)) = (numbers.next(), numbers.next()) else { return Err(Refused::Malformed) };
         let key = match numbers.next() {
             None => PublicKey::new(n, e).map(Self::Public),
-            Some(d) => PrivateKey::from_components(n, e, d, numbers.collect()).map(Self::Private),
+            Some(d) => PrivateKey::from_components(n, e, d, numbers.collect())
+                .map(|key| Self::Private(Box::new(key))),
         };
         key.map_err(|_| Refused::Malformed)?.sound()
     }

@@ -65,7 +65,6 @@ test('with everything patched', async () => {
   const out = [];
   const note = (value) => { out[out.length] = value; };
   // What the language iterates over by itself is the user's.
-  const { iterator } = Symbol;
   const one = (value) => [value];
   const run = async () => {
     const h = new kept.Headers({ b: '1', a: '2' });
