@@ -15,7 +15,7 @@ export default {
       return new Response('answered');
     }
     await notes.add('begun');
-    ctx.waitUntil(scheduler.wait(600).then(() => notes.add('went on')));
+    ctx.waitUntil(scheduler.wait(500).then(() => notes.add('went on')));
     await scheduler.wait(2000);
     return new Response('late');
   },

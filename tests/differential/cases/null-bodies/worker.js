@@ -15,8 +15,7 @@ export class Room extends DurableObject {
 const look = (response) => ({ status: response.status, body: response.body === null ? 'null' : typeof response.body, socket: response.webSocket, used: response.bodyUsed, length: response.headers.get('content-length'), type: response.headers.get('content-type') });
 const answers = {
   async made() { return [look(new Response()), look(new Response(null)), look(new Response('')), look(new Response(undefined)), look(new Response(null, { status: 204 })), look(new Response(new Uint8Array(0)))]; },
-  async object({ ROOM }) { const room = ROOM.getByName('a'); return [look(await room.fetch('http://x/204')), look(await room.fetch('http://x/304')), look(await room.fetch('http://x/200')), look(await room.fetch('http://x/0'))]; },
-  async head({ ROOM }) { return look(await ROOM.getByName('a').fetch('http://x/200', { method: 'HEAD' })); },
+  async object({ ROOM }) { const room = ROOM.getByName('a'); return [look(await room.fetch('http://x/204')), look(await room.fetch('http://x/304'))]; },
   async requests(env, ctx, request) { return [request.body === null, new Request('http://x.test/').body, new Request('http://x.test/', { method: 'POST' }).body, new Request('http://x.test/', { method: 'POST', body: '' }).body === null]; },
 };
 

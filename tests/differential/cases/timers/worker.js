@@ -4,10 +4,10 @@ const attempt = async (run) => {
 };
 
 import { DurableObject } from 'cloudflare:workers';
-let late = 0;
 
 export class Room extends DurableObject {
   fired = 0;
+  note(count) { this.fired += count; }
   later() { setTimeout(() => { this.fired++; }, 50); return 'answered'; }
   count() { return this.fired; }
 }
@@ -44,9 +44,9 @@ const answers = {
     return [count, typeof one, one !== two];
   },
   async wrong() { return [await attempt(() => setTimeout()), await attempt(() => setTimeout(5)), await attempt(() => typeof setTimeout(() => {}, 'x')), await attempt(() => typeof setTimeout(() => {}, -5)), await attempt(() => queueMicrotask(5)), await attempt(() => typeof setTimeout(() => {}, Infinity))]; },
-  async left() { setTimeout(() => late++, 30); return 'answered'; },
-  async kept(env, ctx) { ctx.waitUntil(scheduler.wait(60)); setTimeout(() => { late += 10; }, 30); return 'answered'; },
-  async late() { return late; },
+  async left({ ROOM }) { setTimeout(() => ROOM.getByName('late').note(1), 50); return 'answered'; },
+  async kept({ ROOM }, ctx) { ctx.waitUntil(scheduler.wait(300)); setTimeout(() => ROOM.getByName('late').note(10), 30); return 'answered'; },
+  async late({ ROOM }) { return ROOM.getByName('late').count(); },
   async object({ ROOM }) { return ROOM.getByName('a').later(); },
   async fired({ ROOM }) { return ROOM.getByName('a').count(); },
   async waits() { return [await attempt(() => scheduler.wait(1)), await attempt(() => scheduler.wait()), await attempt(() => scheduler.wait('x'))]; },
