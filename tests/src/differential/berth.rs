@@ -127,20 +127,24 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 
 /// What came of a case, with the lines of its console, for which as many are waited for as there are to be.
 async fn finish(cluster: &Cluster, case: &Case, steps: Vec<Value>) -> Result<Truth> {
+    // An edge that was killed has no lines of before.
     let restarts = case.drive.timing == Timing::Alone;
     let expected = Truth::read(case).map_or(0, |truth| truth.console.len());
-    let mut console = Vec::new();
+    let console = if restarts { Vec::new() } else { console(cluster, &case.name, expected).await? };
+    Ok(Truth { by: "berth".to_owned(), steps, console })
+}
+
+/// The lines of a program's console, for as many of which is waited.
+async fn console(cluster: &Cluster, app: &str, expected: usize) -> Result<Vec<String>> {
     let mut left = LINES_WITHIN;
-    // An edge that was killed has no lines of before.
-    while !restarts {
-        console = lines(cluster, &case.name).await?;
+    loop {
+        let console = lines(cluster, app).await?;
         if console.len() >= expected || left.is_zero() {
-            break;
+            return Ok(console);
         }
         sleep(LINES_PAUSE).await;
         left = left.saturating_sub(LINES_PAUSE);
     }
-    Ok(Truth { by: "berth".to_owned(), steps, console })
 }
 
 /// The lines that a program wrote itself.
