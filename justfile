@@ -81,7 +81,7 @@ bench-proxy:
     cargo build --profile measure --workspace --bins
     "${CARGO_TARGET_DIR:-target}/measure/bench-proxy"
 
-# a program's requests beside a container's, and other apps' while a program is hostile; writes target/bench/script.json
+# programs beside workerd and beside a container, and other apps while a program is hostile; writes target/bench/script.json
 bench-script:
     cargo build --profile measure --workspace --bins
     "${CARGO_TARGET_DIR:-target}/measure/bench-script"

@@ -2,6 +2,7 @@
 //! whatever else the machine does meets both.
 
 pub mod alarms;
+pub mod beside_workerd;
 pub mod commits;
 pub mod latencies;
 pub mod nginx;
@@ -9,6 +10,9 @@ pub mod podman;
 pub mod pull;
 pub mod redis;
 pub mod report;
+pub mod routes;
 pub mod sample_image;
 pub mod samples;
+mod server;
+pub mod workerd;
 pub mod wrk;

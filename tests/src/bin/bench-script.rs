@@ -1,5 +1,6 @@
-//! What an app's program costs beside a container, and what a hostile program costs the other apps: their requests while nothing else
-//! happens, and while it spins, takes memory without end, and makes more work than it does. `bench-script [SECONDS]`.
+//! What an app's program costs beside workerd and beside a container, and what a hostile program costs the other apps: their requests
+//! while nothing else happens, and while it spins, takes memory without end, and makes more work than it does.
+//! `bench-script [SECONDS]`; `bench-script 0` leaves the hostile one out.
 
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use berth_common::image::Digest;
 use berth_tests::app::App;
 use berth_tests::attack::requests_of_another;
+use berth_tests::bench::beside_workerd;
 use berth_tests::bench::latencies::Latencies;
 use berth_tests::bench::report::Report;
 use berth_tests::client::Client;
@@ -41,13 +43,22 @@ const WAYS: [&str; 4] = ["spin", "memory", "promises", "logs"];
 fn main() -> Result<()> {
     let seconds = std::env::args().nth(1).map_or(Ok(SECONDS), |word| word.parse());
     let lasting = Duration::from_secs(seconds.context("bench-script [SECONDS]")?);
+    let mut report = Report::new("script");
+    beside_workerd::measure(&mut report)?;
+    if !lasting.is_zero() {
+        beside_hostile(&mut report, lasting)?;
+    }
+    report.finish()
+}
+
+fn beside_hostile(report: &mut Report, lasting: Duration) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let cluster = runtime.block_on(start())?;
-    let measured = runtime.block_on(measure(&cluster, lasting));
+    let measured = runtime.block_on(measure(&cluster, report, lasting));
     drop(runtime);
     // The edge cuts off what the hostile program still does, and says so by its exit status.
     drop(cluster.end());
-    measured?.finish()
+    measured
 }
 
 async fn start() -> Result<Cluster> {
@@ -75,8 +86,7 @@ async fn program(cluster: &Cluster, name: &str, source: &str) -> Result<()> {
     Ok(())
 }
 
-async fn measure(cluster: &Cluster, lasting: Duration) -> Result<Report> {
-    let mut report = Report::new("script");
+async fn measure(cluster: &Cluster, report: &mut Report, lasting: Duration) -> Result<()> {
     let others = async |report: &mut Report, part: &str| {
         let ask = |path| requests_of_another(cluster.client(), path, lasting);
         let (container, program) = tokio::try_join!(ask(CONTAINER), ask(PROGRAM))?;
@@ -85,11 +95,11 @@ async fn measure(cluster: &Cluster, lasting: Duration) -> Result<Report> {
         program.add_to(report, &format!("program_{part}"));
         anyhow::Ok((container, program))
     };
-    let (container, program) = others(&mut report, "idle").await?;
+    let (container, program) = others(report, "idle").await?;
     report.ratio("p50_program_to_container", program.p50_ms, container.p50_ms);
     for way in WAYS {
         let clients = hostile(cluster, way);
-        let (attacked, beside) = others(&mut report, way).await?;
+        let (attacked, beside) = others(report, way).await?;
         drop(clients);
         report.ratio(format!("p99_container_{way}"), attacked.p99_ms, container.p99_ms);
         report.ratio(format!("p99_program_{way}"), beside.p99_ms, program.p99_ms);
@@ -99,7 +109,7 @@ async fn measure(cluster: &Cluster, lasting: Duration) -> Result<Report> {
     report.remark(
         "the other ratios: an app's requests beside the hostile one to the same when nothing else happens",
     );
-    Ok(report)
+    Ok(())
 }
 
 /// Clients that ask the hostile app for this over and over, until dropped.

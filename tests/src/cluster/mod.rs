@@ -219,6 +219,13 @@ impl Cluster {
         self.nodes[index].agent.as_ref().context("the agent was killed")
     }
 
+    /// The one process of the edge's programs: a child of one of its threads.
+    pub fn script_process(&self) -> Result<u32> {
+        let found = host::children_of_threads(self.edge()?.pid());
+        ensure!(found.len() == 1, "not one process of programs: {found:?}");
+        found.first().copied().context("no process of programs")
+    }
+
     /// The process of a node's supervisor.
     pub fn supervisor(&self, index: usize) -> Result<&Process> {
         self.nodes[index].supervisor.as_ref().context("the supervisor was killed")

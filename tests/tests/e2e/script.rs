@@ -54,21 +54,10 @@ async fn expect_answers(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// The one process of the edge's programs: a child of one of its threads.
-pub(crate) fn script_process(cluster: &Cluster) -> Result<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", cluster.edge()?.pid()))?;
-    let children = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
-    let found: Vec<u32> = children
-        .flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
-        .collect();
-    ensure!(found.len() == 1, "{found:?}");
-    found.first().copied().context("no script process")
-}
-
 /// Kills the script process in one round, and in the next the edge, which is started again.
 pub(crate) async fn kill_by_turns(cluster: &mut Cluster, round: usize) -> Result<()> {
     if round.is_multiple_of(2) {
-        return Ok(kill(Pid::from_raw(script_process(cluster)?.try_into()?), Signal::SIGKILL)?);
+        return Ok(kill(Pid::from_raw(cluster.script_process()?.try_into()?), Signal::SIGKILL)?);
     }
     cluster.kill_edge()?;
     cluster.start_edge()?;
@@ -89,7 +78,7 @@ fn a_program_answers_beside_containers_whatever_is_killed() -> Outcome {
         beside?.success()?;
         expect_answers(cluster).await?;
         // Its process is killed in the middle of a request.
-        let process = script_process(cluster)?;
+        let process = cluster.script_process()?;
         let waits = client.get("/program/wait");
         let kills = async {
             let waits = async || {
@@ -106,9 +95,9 @@ fn a_program_answers_beside_containers_whatever_is_killed() -> Outcome {
         let waited = waited?;
         ensure!(waited.status == 503, "{waited:?}");
         expect_answers(cluster).await?;
-        ensure!(script_process(cluster)? != process);
+        ensure!(cluster.script_process()? != process);
         // The edge is killed: its script process goes with it, and code is read again.
-        let process = script_process(cluster)?;
+        let process = cluster.script_process()?;
         cluster.kill_edge()?;
         let gone = async || {
             ensure!(!std::path::Path::new(&format!("/proc/{process}")).exists(), "it is there");

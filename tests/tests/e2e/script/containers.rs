@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{PATIENCE, script_process};
+use super::PATIENCE;
 
 /// An object for each name in the second part of the path; the third says what it does with its container.
 const SOURCE: &str = r#"import { DurableObject } from 'cloudflare:workers';
@@ -229,7 +229,7 @@ fn a_container_outlives_its_script_and_its_edge_but_not_its_object() -> Outcome 
         let room = Room { client: cluster.client(), name: "a" };
         room.does("start").await?;
         let boot = room.inside("boot").await?;
-        kill(Pid::from_raw(script_process(cluster)?.try_into()?), Signal::SIGKILL)?;
+        kill(Pid::from_raw(cluster.script_process()?.try_into()?), Signal::SIGKILL)?;
         let found = async || {
             let state = room.does("look").await?;
             ensure!(state["running"] == json!(true), "{state}");

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{PATIENCE, deploy, script_process};
+use super::{PATIENCE, deploy};
 
 /// Clients at once.
 const CLIENTS: usize = 32;
@@ -77,7 +77,7 @@ fn clients_that_go_leave_nothing_behind() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
         deploy(cluster, SOURCE).await?;
         go_often(cluster, 400).await?;
-        let process = script_process(cluster)?;
+        let process = cluster.script_process()?;
         let (memory, open) = (resident_bytes(process)?, files(cluster)?);
         go_often(cluster, count(4_000, 100_000)).await?;
         let back = async || {
@@ -88,7 +88,7 @@ fn clients_that_go_leave_nothing_behind() -> Outcome {
         };
         until("memory and files as before", PATIENCE, back).await?;
         // It is the same process, and has answered throughout.
-        ensure!(script_process(cluster)? == process);
+        ensure!(cluster.script_process()? == process);
         let answer = cluster.client().get("/program/x").await?.success()?;
         ensure!(answer.text == "program /program/x", "{answer:?}");
         Ok(())
