@@ -304,7 +304,7 @@ fn a_deleted_app_starts_no_container_and_leaves_none() -> Outcome {
         ensure!(status.is_success(), "{status}: {answer}");
         let nothing = async || {
             let left = cluster.instance_processes(0);
-            ensure!(left.is_empty() && script_process(cluster).is_err(), "{left:?}");
+            ensure!(left.is_empty() && cluster.script_process().is_err(), "{left:?}");
             Ok(())
         };
         until("the end of the program and its container", RETIRE_LIMIT, nothing).await?;
