@@ -42,6 +42,7 @@ const MIB: f64 = (1 << 20) as f64;
 struct Peers<'a> {
     cluster: &'a Cluster,
     runtime: &'a Runtime,
+    program: &'a Path,
     project: &'a Path,
     server: SocketAddr,
     workerd: Workerd,
@@ -76,8 +77,9 @@ fn beside(cluster: &Cluster, runtime: &Runtime, report: &mut Report) -> Result<(
     let mut hello = Command::new(cluster.program(HELLO));
     hello.env("PORT", server.port().to_string());
     let _server = Server::start(&hello, &project.join("server.log"), server)?;
-    let workerd = Workerd::start(&project, routes::DATE, server)?;
-    let mut peers = Peers { cluster, runtime, project: &project, server, workerd };
+    let program = runtime.block_on(crate::workerd::program())?;
+    let workerd = Workerd::start(&program, &project, routes::DATE, server)?;
+    let mut peers = Peers { cluster, runtime, program: &program, project: &project, server, workerd };
     peers.loads(report)?;
     peers.memory(report)?;
     peers.first_answers(report)?;
@@ -139,7 +141,7 @@ impl Peers<'_> {
             self.ask(self.cluster.address(), ROUTES[0].1)?;
             ours.add_ms(begun.elapsed());
             let begun = Instant::now();
-            self.workerd = Workerd::start(self.project, routes::DATE, self.server)?;
+            self.workerd = Workerd::start(self.program, self.project, routes::DATE, self.server)?;
             self.ask(self.workerd.address(), ROUTES[0].1)?;
             theirs.add_ms(begun.elapsed());
         }

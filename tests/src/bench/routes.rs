@@ -7,7 +7,6 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::bench::workerd;
 use crate::packages;
 use crate::programs::HELLO;
 
@@ -64,8 +63,7 @@ fn install(directory: &Path) -> Result<()> {
     packages::need(&[("npm", "npm")])?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--no-update-notifier", PACKAGE]);
-    let output = npm.arg(format!("workerd@{}", workerd::VERSION)).current_dir(directory).output();
-    let output = output.context("run npm")?;
+    let output = npm.current_dir(directory).output().context("run npm")?;
     ensure!(output.status.success(), "npm install: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

@@ -9,10 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::bench::server::Server;
+use crate::workerd::VERSION;
 use crate::{host, ports};
-
-/// The version of the npm package.
-pub const VERSION: &str = "1.20261117.1";
 
 /// Gives each object of the class what Berth gives it, for which workerd wants Docker: a container that always runs, whose port is
 /// the server's.
@@ -52,12 +50,12 @@ pub struct Workerd {
 
 impl Workerd {
     /// Starts it with the program in this directory, whose containers are the server at this address.
-    pub fn start(project: &Path, date: &str, backend: SocketAddr) -> Result<Self> {
+    pub fn start(program: &Path, project: &Path, date: &str, backend: SocketAddr) -> Result<Self> {
         let address = ports::free_address()?;
         fs::write(project.join("attach.js"), ATTACH)?;
         fs::create_dir_all(project.join(format!("objects-{}", address.port())))?;
         fs::write(project.join("workerd.capnp"), configuration(project, date, address, backend))?;
-        let mut command = Command::new(project.join("node_modules/workerd/bin/workerd"));
+        let mut command = Command::new(program);
         command.arg("serve").arg(project.join("workerd.capnp")).arg("--experimental");
         let server =
             Server::start(&command, &project.join("workerd.log"), address).context("start workerd")?;
