@@ -27,6 +27,7 @@ pub(crate) fn error<'js>(ctx: &Ctx<'js>, state: &State, thrown: &Value<'js>) -> 
             message: cut(message, ERROR_BYTES),
             stack: cut(stack, ERROR_BYTES),
             flags: ErrorFlags::default(),
+            thrown: None,
         },
         Err(_) => {
             ctx.catch();

@@ -134,6 +134,10 @@
     describe,
     well,
 
+    /// What was thrown, as far as a clone can hold it, in bytes; and such an error as it is caught.
+    thrown: (value) => dispatch?.thrown?.(value),
+    caught: (error, bytes) => dispatch.caught(error, bytes),
+
     /// Makes an object: its constructor is called.
     construct(instance, name, id, objectName) {
       const Class = classesByName[name];

@@ -26,6 +26,7 @@ mod sockets;
 mod state;
 #[cfg(test)]
 mod tests;
+mod thrown;
 mod timers;
 mod values;
 
@@ -313,7 +314,7 @@ impl Isolate {
         let Some(op) = completed else { return self.refuse_body(outcome.as_ref().ok()) };
         self.go_on(Some(op.scope), move |ctx, state| match outcome {
             Ok(response) => op.settle.come_to(ctx, convert::response(ctx, state, op.scope.event, response)),
-            Err(error) => op.settle.reject(ctx, &error),
+            Err(error) => op.settle.reject_with(ctx, thrown::caught(ctx, state, &error)?),
         });
     }
 
@@ -327,7 +328,7 @@ impl Isolate {
         };
         self.go_on(Some(op.scope), move |ctx, state| match outcome {
             Ok(value) => op.settle.come_to(ctx, convert::argument(ctx, state, op.scope.event, value)),
-            Err(error) => op.settle.reject(ctx, &error),
+            Err(error) => op.settle.reject_with(ctx, thrown::caught(ctx, state, &error)?),
         });
     }
 

@@ -186,9 +186,11 @@ fn failed<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, error: &Value<'js>
     if state.calls.borrow_mut().get(event).is_none_or(|call| call.settled) {
         return;
     }
-    let mut error = convert::error(ctx, state, error);
     let from = state.instance_of(event);
+    let thrown = from.and_then(|_| super::thrown::thrown(ctx, state, error));
+    let mut error = convert::error(ctx, state, error);
     error.flags.remote = from.is_some();
+    error.thrown = thrown;
     state.alarm_ended(event, false);
     state.push_from(from, Effect::Failed(event, error));
     end_of_handler(state, event);

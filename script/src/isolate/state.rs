@@ -16,7 +16,7 @@ use super::objects::{Deadline, Instance, Objects, Section};
 use super::running::Calls;
 use super::sockets::Sockets;
 use super::timers::Timers;
-use crate::message::{Effect, EventId, Level, Limits, ObjectClass, OpId, Piece, ScriptError};
+use crate::message::{Effect, ErrorFlags, EventId, Level, Limits, ObjectClass, OpId, Piece, ScriptError};
 
 /// What something that runs belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,11 @@ impl Settle {
 
     /// Rejects with an error of this text.
     pub(crate) fn reject(self, ctx: &Ctx<'_>, error: &ScriptError) -> Result<()> {
-        let value = error_value(ctx, error)?;
+        self.reject_with(ctx, error_value(ctx, error)?)
+    }
+
+    /// Rejects with this.
+    pub(crate) fn reject_with<'js>(self, ctx: &Ctx<'js>, value: Value<'js>) -> Result<()> {
         self.reject.restore(ctx)?.call((value,))
     }
 }
@@ -96,7 +100,17 @@ pub(crate) fn error_value<'js>(ctx: &Ctx<'js>, error: &ScriptError) -> Result<Va
     debug_assert!(thrown.is_exception());
     let value = ctx.catch();
     if let Some(object) = value.as_object() {
-        let flags = error.flags;
+        // As in errors that the engine makes, where it is not to be listed.
+        object.remove("message")?;
+        let text = Property::from(message.as_str()).writable().configurable();
+        object.prop("message", text)?;
+    }
+    flagged(value, error.flags)
+}
+
+/// An error with the properties by which programs decide what to do.
+pub(crate) fn flagged(value: Value<'_>, flags: ErrorFlags) -> Result<Value<'_>> {
+    if let Some(object) = value.as_object() {
         for (name, set) in [
             ("durableObjectReset", flags.reset),
             ("remote", flags.remote),

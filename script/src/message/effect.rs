@@ -138,6 +138,8 @@ pub struct ScriptError {
     pub stack: String,
     /// What programs look at besides.
     pub flags: ErrorFlags,
+    /// What was thrown, as a clone, for the code that catches it.
+    pub thrown: Option<ByteBuf>,
 }
 
 /// Properties of an error by which programs decide what to do.
@@ -161,6 +163,7 @@ impl ScriptError {
             message: message.into(),
             stack: String::new(),
             flags: ErrorFlags::default(),
+            thrown: None,
         }
     }
 

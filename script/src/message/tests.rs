@@ -30,11 +30,11 @@ fn piece() -> impl Strategy<Value = Piece> {
 }
 
 fn error() -> impl Strategy<Value = ScriptError> {
-    (text(), text(), text(), any::<[bool; 4]>()).prop_map(|(name, message, stack, flags)| ScriptError {
-        name,
-        message,
-        stack,
-        flags: ErrorFlags { reset: flags[0], remote: flags[1], retryable: flags[2], overloaded: flags[3] },
+    let thrown = proptest::option::of(bytes());
+    (text(), text(), text(), any::<[bool; 4]>(), thrown).prop_map(|(name, message, stack, flags, thrown)| {
+        let flags =
+            ErrorFlags { reset: flags[0], remote: flags[1], retryable: flags[2], overloaded: flags[3] };
+        ScriptError { name, message, stack, flags, thrown }
     })
 }
 

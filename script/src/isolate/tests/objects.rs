@@ -27,12 +27,10 @@ fn stubs_are_no_promises_and_say_what_is_missing() {
     let missing =
         |name| format!(r#""TypeError: The RPC receiver does not implement the method \"{name}\".""#);
     let expected = format!(
-        r#"["undefined",true,{},{},{},{},{},"TypeError: Invalid URL: /x",true]"#,
+        r#"["undefined",true,{},{},{},"[object DurableObject]","TypeError: Illegal constructor","TypeError: Invalid URL: /x",true]"#,
         missing("nothing"),
         missing("own"),
-        missing("got"),
-        missing("toString"),
-        missing("constructor")
+        missing("got")
     );
     assert_eq!(edge.get("/"), expected);
 }
@@ -45,6 +43,27 @@ fn a_class_that_is_no_durable_object_has_fetch_only() {
             return new Response(await (await stub.fetch('http://x')).text() + await stub.m().catch(String)); } }",
     ));
     assert!(edge.get("/").starts_with("yesTypeError: The receiving Durable Object does not support RPC"));
+}
+
+#[test]
+fn errors_cross_with_what_they_carry_and_instances_of_classes_do_not() {
+    let mut edge = with(
+        "own() { throw Object.assign(new TypeError('t', { cause: new RangeError('c') }), { code: 'E', name: 'Mine' }); }
+        plain() { throw { a: 1 }; } dom() { throw new DOMException('gone', 'NotFoundError'); } text() { throw 'x'; }
+        made() { class Foo {} return [new Foo()]; } void(value) {}",
+        "const told = [];
+        for (const name of ['own', 'plain', 'dom', 'text', 'made']) try { await stub[name](); } catch (error) {
+            told.push([error instanceof Error, error instanceof DOMException, error.name, error.message, error.code, error.cause?.message, Object.keys(error).sort()]);
+        }
+        class Bar {}
+        return json([told, await caught(() => stub.void(new Bar())), await caught(() => stub.void(Object.create(null)))]);",
+    );
+    let refused = r#"Could not serialize object of type \"Foo\". This type does not support serialization."#;
+    let expected = format!(
+        r#"[[[true,false,"Mine","t","E","c",["code","durableObjectId","name","remote"]],[false,false,null,null,null,null,["a","durableObjectId","remote"]],[true,true,"NotFoundError","gone",8,null,["remote"]],[true,false,"Error","x",null,null,["remote"]],[true,true,"DataCloneError","{refused}",25,null,["remote"]]],"DataCloneError: {}",null]"#,
+        refused.replace("Foo", "Bar")
+    );
+    assert_eq!(edge.get("/"), expected);
 }
 
 #[test]

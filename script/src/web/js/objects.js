@@ -2,9 +2,12 @@
 (function (internal) {
   'use strict';
   const { p, h, host, dispatch } = internal;
-  const { Error, Proxy, SafeMap, TypeError, getOwnPropertyDescriptor, getPrototypeOf, hasOwn, regexpExec, stringToLowerCase, then } = p;
+  const { Error, Proxy, SafeMap, TypeError, getOwnPropertyDescriptor, getPrototypeOf, hasOwn, objectKeys, regexpExec, stringToLowerCase, then } = p;
   const { finish, handled, illegal, isObject, rejected, resolved } = h;
   const natives = host.objects;
+  const { isError } = p.Error;
+  const domName = p.uncurry(getOwnPropertyDescriptor(internal.DOMException.prototype, 'name').get);
+  const isDomException = (value) => { try { domName(value); return true; } catch { return false; } };
   const key = {};
   // Objects that were reset and are remembered: what was made to call them before stays broken.
   const MOST_RESETS = 10000;
@@ -45,13 +48,14 @@
   const RESERVED = new p.SafeSet();
   for (const name of ['fetch', 'connect', 'alarm', 'webSocketMessage', 'webSocketClose', 'webSocketError', 'dup', 'constructor']) RESERVED.add(name);
 
-  class DurableObject { constructor() { throw new TypeError('Illegal constructor'); } }
+  function DurableObject() { throw new TypeError('Illegal constructor'); }
   finish(DurableObject, 'DurableObject');
   delete internal.classes.DurableObject;
   const getters = {
     __proto__: null,
     fetch(stub) {
       return function fetch(input, init) {
+        if (arguments.length < 1) return rejected(h.wrongArgument('Fetcher', 'fetch', 1, 'Request or string'));
         const broken = lost(stub);
         return broken !== undefined ? rejected(broken) : watch(stub, internal.fetchFrom(target(stub), arguments));
       };
@@ -67,6 +71,8 @@
       const stub = stubs.get(made);
       if (typeof name === 'symbol') return name === p.Symbol.toStringTag ? 'DurableObject' : undefined;
       if (getters[name] !== undefined) return getters[name](stub);
+      // What every object has is the stub's own.
+      if (name === 'constructor' || name in p.Object.prototype) return made[name];
       return function () { return call(stub, name, arguments); };
     },
     has: (made, name) => name === 'fetch' || name === 'id' || name === 'name',
@@ -82,13 +88,28 @@
 
   // ---- Calls of methods ----
 
+  // Between objects go plain objects and those of the platform, no instances of classes: they would arrive without their methods.
+  let strict = false;
+  const { platform } = internal;
+  internal.platform = (object) => platform(object) ?? (strict ? ownClass(object) : undefined);
+  function ownClass(object) {
+    const proto = getPrototypeOf(object);
+    if (proto === null || proto === p.Object.prototype) return undefined;
+    const made = getOwnPropertyDescriptor(proto, 'constructor')?.value;
+    return typeof made === 'function' ? made.name : 'Object';
+  }
+  function serialized(value) {
+    const before = strict;
+    strict = true;
+    try { return internal.serialize(value); } finally { strict = before; }
+  }
   function pack(value) {
     if (internal.isRequest(value)) return { __proto__: null, request: internal.requestLeaving(value) };
     if (internal.isResponse(value)) {
       if (internal.responseState(value).webSocket !== null) throw new TypeError('A WebSocket cannot be an argument or result of a method; only fetch() can return one.');
       return { __proto__: null, response: internal.leaving(value) };
     }
-    return { __proto__: null, value: internal.serialize(value) };
+    return { __proto__: null, value: serialized(value) };
   }
   function unpack(packed) {
     if (packed.request !== undefined) return internal.incoming(packed.request, packed.body);
@@ -101,13 +122,61 @@
       const broken = lost(stub);
       if (broken !== undefined) return rejected(broken);
       for (let i = 0; i < args.length; i++) list[i] = pack(args[i]);
-      return watch(stub, then(natives.call(target(stub), name, list), unpack));
+      return watch(stub, then(natives.call(target(stub), name, list), unpack, (error) => { throw ofObject(error, stub); }));
     } catch (error) {
       // What the call would have sent nobody reads.
       for (let i = 0; i < list.length; i++) if (list[i].value === undefined) host.abandon(list[i]);
       return rejected(error);
     }
   }
+  // ---- Errors on their way ----
+
+  // Most bytes of what an error carries besides its text: it goes with every answer that it fails.
+  const MOST_THROWN = 32768;
+  const hide = (object, name, value) => { p.defineProperty(object, name, { __proto__: null, value, writable: true, enumerable: false, configurable: true }); };
+  const show = (object, name, value) => { p.defineProperty(object, name, { __proto__: null, value, writable: true, enumerable: true, configurable: true }); };
+  // What was thrown, as far as a clone can hold it: for an error its own properties and cause besides, otherwise the value itself.
+  dispatch.thrown = (value) => {
+    if (!isObject(value) || typeof value === 'function') return undefined;
+    try {
+      const bytes = internal.serialize(isError(value) || isDomException(value) ? carried(value) : { __proto__: null, value });
+      return p.typedLength(bytes) > MOST_THROWN ? undefined : bytes;
+    } catch { return undefined; }
+  };
+  function carried(error) {
+    if (isDomException(error)) return { __proto__: null, value: error };
+    const own = {};
+    const names = objectKeys(error);
+    for (let i = 0; i < names.length; i++) {
+      const value = error[names[i]];
+      if (names[i] !== 'stack' && names[i] !== 'message' && names[i] !== 'cause') show(own, names[i], value);
+    }
+    const cause = getOwnPropertyDescriptor(error, 'cause');
+    return cause === undefined ? { __proto__: null, own } : { __proto__: null, own, cause: cause.value };
+  }
+  const arrived = new p.SafeWeakMap();
+  // The error as it arrives: one of the language, with what it carried.
+  dispatch.caught = (error, bytes) => {
+    const { own, cause, value } = internal.deserialize(bytes);
+    if (own === undefined) {
+      if (!isDomException(value)) arrived.set(value, true);
+      return value;
+    }
+    arrived.set(error, true);
+    const names = objectKeys(own);
+    for (let i = 0; i < names.length; i++) show(error, names[i], own[names[i]]);
+    if (cause !== undefined) hide(error, 'cause', cause);
+    return error;
+  };
+  // What an object's own code has thrown says which object that was.
+  function ofObject(error, stub) {
+    if (isObject(error) && arrived.get(error) === true) {
+      const known = { __proto__: null, value: stub.id, writable: true, enumerable: true, configurable: true };
+      try { p.defineProperty(error, 'durableObjectId', known); } catch {}
+    }
+    return error;
+  }
+
   const missing = (name) => new TypeError(`The RPC receiver does not implement the method "${name}".`);
   // Methods are those of its class and the classes above, but for what every object has.
   function methodOf(object, name) {
@@ -138,6 +207,7 @@
     constructor(secret, className) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#className = className; }
     idFromName(name) {
       const className = classOf(this);
+      if (arguments.length < 1) throw h.wrongArgument('DurableObjectNamespace', 'idFromName', 1, 'string');
       const text = `${name}`;
       const length = p.typedLength(internal.natives.encode(text));
       if (length < 1 || length > MOST_NAME) throw new TypeError(`The name of a Durable Object must have from 1 to ${MOST_NAME} bytes.`);
@@ -160,7 +230,10 @@
       if (idOf(id).className !== className) throw new TypeError('Durable Object ID is not valid for this namespace.');
       return newStub(id);
     }
-    getByName(name, options = undefined) { return newStub(this.idFromName(name)); }
+    getByName(name, options = undefined) {
+      if (arguments.length < 1) throw h.wrongArgument('DurableObjectNamespace', 'getByName', 1, 'string');
+      return newStub(this.idFromName(name));
+    }
     // There is one.
     jurisdiction() { classOf(this); return this; }
   }
