@@ -13,6 +13,7 @@ mod gate;
 mod ids;
 mod kept;
 mod life;
+mod math;
 mod natives;
 mod outgoing;
 mod sql;

@@ -19,6 +19,7 @@ use rusqlite::{Batch, Connection, Statement};
 use serde_bytes::ByteBuf;
 
 use super::allowed::{FUNCTIONS, PRAGMAS};
+use super::math;
 use crate::isolate::host::Host;
 use crate::isolate::limits::Guard;
 use crate::message::{Changes, STATE_BYTES};
@@ -102,7 +103,9 @@ fn text(error: &rusqlite::Error) -> String {
             format!("{msg} at offset {offset}: {}", name(error.extended_code))
         }
         rusqlite::Error::SqlInputError { error, msg, .. } => format!("{msg}: {}", name(error.extended_code)),
-        rusqlite::Error::SqliteFailure(code, Some(text)) => format!("{text}: {}", name(code.extended_code)),
+        rusqlite::Error::SqliteFailure(code, Some(text)) => {
+            format!("{text}: {}{}", name(code.extended_code), extended(code.extended_code))
+        }
         other => format!("{other}: SQLITE_ERROR"),
     }
 }
@@ -130,6 +133,22 @@ fn name(code: i32) -> &'static str {
         26 => "SQLITE_NOTADB",
         _ => "SQLITE_ERROR",
     }
+}
+
+/// Which constraint it was.
+fn extended(code: i32) -> String {
+    let kind = match code {
+        275 => "CHECK",
+        787 => "FOREIGNKEY",
+        1299 => "NOTNULL",
+        1555 => "PRIMARYKEY",
+        1811 => "TRIGGER",
+        2067 => "UNIQUE",
+        2579 => "ROWID",
+        3091 => "DATATYPE",
+        _ => return String::new(),
+    };
+    format!(" (extended: SQLITE_CONSTRAINT_{kind})")
 }
 
 /// Whether a program may do this.
@@ -194,6 +213,7 @@ impl Database {
             connection.set_limit(limit, most)?;
         }
         Self::give_chance(&connection, host)?;
+        math::give(&connection)?;
         let asked = Arc::clone(mode);
         connection.authorizer(Some(move |context: AuthContext<'_>| authorize(&asked, &context)))?;
         connection.progress_handler(

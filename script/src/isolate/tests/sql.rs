@@ -23,7 +23,7 @@ fn values_go_in_and_come_back_as_the_reference_has_it() {
     );
     assert_eq!(
         said,
-        r#"[{"v":"true"},{"v":null},{"v":null},{"v":1.5},{"v":"é"},true,[1,2],{"a":2},9007199254740992,"TypeError: Cannot convert a BigInt value to an SQL value: use a number or a string.",-9.5]"#
+        r#"[{"v":"true"},{"v":null},{"v":null},{"v":1.5},{"v":"é"},true,[1,2],{"a":2},9007199254740992,"TypeError: Cannot convert a BigInt value to a number",-9.5]"#
     );
 }
 
@@ -53,7 +53,7 @@ fn what_is_wrong_is_said() {
     );
     assert_eq!(
         said,
-        r#"["Error: Wrong number of parameter bindings for SQL query.","Error: Wrong number of parameter bindings for SQL query.",0,"Error: near \"SELEC\": syntax error at offset 0: SQLITE_ERROR","Error: no such table: nope: SQLITE_ERROR","Error: UNIQUE constraint failed: t.id: SQLITE_CONSTRAINT","Error: SQL code did not contain a statement."]"#
+        r#"["Error: Wrong number of parameter bindings for SQL query.","Error: Wrong number of parameter bindings for SQL query.",0,"Error: near \"SELEC\": syntax error at offset 0: SQLITE_ERROR","Error: no such table: nope: SQLITE_ERROR","Error: UNIQUE constraint failed: t.id: SQLITE_CONSTRAINT (extended: SQLITE_CONSTRAINT_PRIMARYKEY)","Error: SQL code did not contain a statement."]"#
     );
 }
 

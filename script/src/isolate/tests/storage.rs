@@ -78,11 +78,11 @@ fn sync_storage_is_the_same_storage() {
         kv.put('a', 1); kv.put('b', { c: 2 });
         const first = kv.list(); first.next();
         const second = [...kv.list({ reverse: true })];
-        return [kv.get('a'), await storage.get('b'), kv.get('x') === undefined, kv.delete('a'), kv.delete('a'), second, await caught(() => first.next()), await caught(() => kv.put('z', undefined))];",
+        return [kv.get('a'), await storage.get('b'), kv.get('x') === undefined, kv.delete('a'), kv.delete('a'), second, await caught(() => first.next()), await caught(() => kv.put('z'))];",
     );
     assert_eq!(
         said,
-        r#"[1,{"c":2},true,true,false,[["b",{"c":2}],["a",1]],"Error: kv.list() iterator was invalidated because a new call to kv.list() was started. Only one kv.list() iterator can exist at a time.","TypeError: put() called with undefined value."]"#
+        r#"[1,{"c":2},true,true,false,[["b",{"c":2}],["a",1]],"Error: kv.list() iterator was invalidated because a new call to kv.list() was started. Only one kv.list() iterator can exist at a time.","TypeError: Failed to execute 'put' on 'SyncKvStorage': parameter 2 is not of type 'Value'."]"#
     );
 }
 
@@ -98,7 +98,7 @@ fn transactions_take_back_what_fails() {
     );
     assert_eq!(
         said,
-        r#"["Error: back",["value","Error: Cannot perform operations on a transaction that has ended or been rolled back."],11,"Error: 50",[["k",11]],5,"Error: Cannot call deleteAll() within a transaction"]"#
+        r#"["Error: back",["value","Error: Cannot get() on rolled back transaction"],11,"Error: 50",[["k",11]],5,"Error: Cannot call deleteAll() within a transaction"]"#
     );
 }
 
@@ -184,13 +184,13 @@ fn an_alarm_that_was_taken_back_is_not_run_and_one_needs_a_handler() {
     );
     assert_eq!(
         edge.get("/"),
-        r#""Error: Your Durable Object class must have an alarm() handler in order to call setAlarm()""#
+        r#""TypeError: Your Durable Object class must have an alarm() handler in order to call setAlarm()""#
     );
     assert_eq!(
         inside(
             "return [await caught(() => storage.setAlarm(0)), await caught(() => storage.setAlarm(NaN))];"
         ),
-        r#"["TypeError: setAlarm() cannot be called with an alarm time <= 0","TypeError: setAlarm() cannot be called with an alarm time <= 0"]"#
+        r#"["TypeError: setAlarm() cannot be called with an alarm time <= 0","TypeError: The value cannot be converted because it is not a valid Date."]"#
     );
 }
 

@@ -76,6 +76,7 @@
     constructor(secret, state) { if (secret !== internal) throw new TypeError('Illegal constructor'); this.#state = state; }
     waitUntil(promise) {
       const state = contextOf(this);
+      if (arguments.length < 1) throw h.wrongArgument('ExecutionContext', 'waitUntil', 1, 'Promise');
       state.waiting++;
       const end = () => { if (--state.waiting === 0 && state.idle !== undefined) { state.idle.resolve(); state.idle = undefined; } };
       then(resolved(promise), end, (error) => { internal.globals.reportError(error); end(); });

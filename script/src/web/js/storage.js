@@ -3,15 +3,11 @@
   'use strict';
   const { p, h, host } = internal;
   const { Error, Map, RangeError, TypeError, isArray, mapPut, objectKeys, dateTime } = p;
-  const { attempt, finish, illegal, isObject, rejected } = h;
+  const { attempt, finish, illegal, isObject, rejected, wrongArgument } = h;
   const natives = host.objects;
   const MOST_KEYS = 128;
   const key = {};
 
-  const textKey = (name, where) => {
-    if (name === undefined) throw new TypeError(`${where}() called with undefined key.`);
-    return `${name}`;
-  };
   const keysOf = (list) => {
     if (list.length > MOST_KEYS) throw new RangeError(`Maximum number of keys is ${MOST_KEYS}.`);
     const keys = [];
@@ -45,7 +41,9 @@
 
   // What storage and transactions have in common.
   const operations = {
-    get(id, name) {
+    get(id, args) {
+      if (args.length < 1) throw wrongArgument('DurableObjectStorage', 'get', 1, 'string or Array');
+      const name = args[0];
       if (isArray(name)) {
         const keys = p.arraySort(keysOf(name), (a, b) => compare(a, b));
         const map = new Map();
@@ -55,24 +53,27 @@
         }
         return map;
       }
-      return valueOf(natives.get(id, textKey(name, 'get')));
+      return valueOf(natives.get(id, `${name}`));
     },
     put(id, args) {
+      if (args.length < 1) throw wrongArgument('DurableObjectStorage', 'put', 1, 'string or object');
       const entries = args[0];
       if (isObject(entries) && args.length < 3 && !isText(entries)) {
         const keys = objectKeys(entries);
         keysOf(keys);
         const values = [];
-        // All or none.
-        for (let i = 0; i < keys.length; i++) values[i] = clone(entries[keys[i]]);
-        for (let i = 0; i < keys.length; i++) natives.put(id, keys[i], values[i], unconfirmed(args[1]));
+        // All or none. What is undefined is left out, as the reference does.
+        for (let i = 0; i < keys.length; i++) { const value = entries[keys[i]]; values[i] = value === undefined ? undefined : internal.serialize(value); }
+        for (let i = 0; i < keys.length; i++) if (values[i] !== undefined) natives.put(id, keys[i], values[i], unconfirmed(args[1]));
         return;
       }
-      const name = textKey(entries, 'put');
-      natives.put(id, name, clone(args[1]), unconfirmed(args[2]));
+      natives.put(id, `${entries}`, clone(args[1]), unconfirmed(args[2]));
     },
-    delete(id, name, options) {
-      if (!isArray(name)) return natives.delete(id, textKey(name, 'delete'), unconfirmed(options));
+    delete(id, args) {
+      if (args.length < 1) throw wrongArgument('DurableObjectStorage', 'delete', 1, 'string or Array');
+      const name = args[0];
+      const options = args[1];
+      if (!isArray(name)) return natives.delete(id, `${name}`, unconfirmed(options));
       const keys = keysOf(name);
       let count = 0;
       for (let i = 0; i < keys.length; i++) if (natives.delete(id, keys[i], unconfirmed(options))) count++;
@@ -80,11 +81,11 @@
     },
     list: (id, options) => mapOf(natives.list(id, rangeOf(options, 'list()'))),
     setAlarm(id, className, time, options) {
-      let due = time;
-      if (isObject(time)) due = dateTime(time);
-      due = +due;
-      if (!internal.hasAlarm(className)) throw new Error('Your Durable Object class must have an alarm() handler in order to call setAlarm()');
-      if (!(due > 0) || due === Infinity) throw new TypeError('setAlarm() cannot be called with an alarm time <= 0');
+      const due = typeof time === 'number' ? time : timeOf(time);
+      if (due === undefined) throw wrongArgument('DurableObjectStorage', 'setAlarm', 1, 'date');
+      if (!(due > -Infinity && due < Infinity)) throw new TypeError('The value cannot be converted because it is not a valid Date.');
+      if (!internal.hasAlarm(className)) throw new TypeError('Your Durable Object class must have an alarm() handler in order to call setAlarm()');
+      if (!(due > 0)) throw new TypeError('setAlarm() cannot be called with an alarm time <= 0');
       natives.setAlarm(id, p.floor(due), unconfirmed(options));
     },
     getAlarm: (id) => natives.alarm(id) ?? null,
@@ -92,6 +93,7 @@
   };
   const textValue = p.uncurry(p.String.prototype.valueOf);
   const isText = (value) => { try { textValue(value); return true; } catch { return false; } };
+  const timeOf = (value) => { try { return dateTime(value); } catch { return undefined; } };
   // The order of UTF-8, which that of UTF-16 is not.
   const utf8 = (text) => internal.natives.encode(text);
   function compare(one, other) {
@@ -105,50 +107,65 @@
   let transactionOf;
   class DurableObjectTransaction {
     #state;
-    static { transactionOf = (txn) => {
+    static { transactionOf = (txn, what) => {
       if (!isObject(txn) || !(#state in txn)) throw illegal();
-      if (txn.#state.ended) throw new Error('Cannot perform operations on a transaction that has ended or been rolled back.');
+      const { ended } = txn.#state;
+      if (ended === 'rolled back') throw new Error(`Cannot ${what}() on rolled back transaction`);
+      if (ended === 'committed') throw new Error(`Cannot call ${what}() on transaction that has already committed: did you move \`txn\` outside of the closure?`);
       return txn.#state;
     }; }
+    static isRolledBack(txn) { return isObject(txn) && #state in txn && txn.#state.ended === 'rolled back'; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
-    get(name, options = undefined) { return attempt(() => operations.get(transactionOf(this).id, name)); }
-    put(name, value, options = undefined) { const args = arguments; return attempt(() => operations.put(transactionOf(this).id, args)); }
-    delete(name, options = undefined) { return attempt(() => operations.delete(transactionOf(this).id, name, options)); }
-    list(options = undefined) { return attempt(() => operations.list(transactionOf(this).id, options)); }
-    getAlarm() { return attempt(() => operations.getAlarm(transactionOf(this).id)); }
-    setAlarm(time, options = undefined) { return attempt(() => { const state = transactionOf(this); operations.setAlarm(state.id, state.className, time, options); }); }
-    deleteAlarm(options = undefined) { return attempt(() => operations.deleteAlarm(transactionOf(this).id, options)); }
+    get(name, options = undefined) { const args = arguments; return attempt(() => operations.get(transactionOf(this, 'get').id, args)); }
+    put(name, value, options = undefined) { const args = arguments; return attempt(() => operations.put(transactionOf(this, 'put').id, args)); }
+    delete(name, options = undefined) { const args = arguments; return attempt(() => operations.delete(transactionOf(this, 'delete').id, args)); }
+    list(options = undefined) { return attempt(() => operations.list(transactionOf(this, 'list').id, options)); }
+    getAlarm() { return attempt(() => operations.getAlarm(transactionOf(this, 'getAlarm').id)); }
+    setAlarm(time, options = undefined) { return attempt(() => { const state = transactionOf(this, 'setAlarm'); operations.setAlarm(state.id, state.className, time, options); }); }
+    deleteAlarm(options = undefined) { return attempt(() => operations.deleteAlarm(transactionOf(this, 'deleteAlarm').id, options)); }
     deleteAll() { return attempt(() => { throw new Error('Cannot call deleteAll() within a transaction'); }); }
     rollback() {
-      const state = transactionOf(this);
-      state.ended = true;
+      // Twice is as good as once.
+      if (isRolledBack(this)) return;
+      const state = transactionOf(this, 'rollback');
+      state.ended = 'rolled back';
       natives.rollBack(state.id);
     }
   }
+  const { isRolledBack } = DurableObjectTransaction;
+  delete DurableObjectTransaction.isRolledBack;
   finish(DurableObjectTransaction, 'DurableObjectTransaction');
 
   async function transact(state, closure) {
     natives.begin(state.id, true);
-    const inner = { __proto__: null, id: state.id, className: state.className, ended: false };
-    const end = (how) => { if (!inner.ended) { inner.ended = true; how(state.id); } };
+    const inner = { __proto__: null, id: state.id, className: state.className, ended: undefined };
+    const end = (what, how) => { if (inner.ended === undefined) { inner.ended = what; how(state.id); } };
     try {
       const value = await closure(new DurableObjectTransaction(key, inner));
-      end(natives.release);
+      end('committed', natives.release);
       return value;
     } catch (error) {
-      end(natives.rollBack);
+      end('rolled back', natives.rollBack);
       throw error;
     }
   }
 
   let kvOf;
+  const keyOf = (what, args) => {
+    if (args.length < 1) throw wrongArgument('SyncKvStorage', what, 1, 'string');
+    return `${args[0]}`;
+  };
   class SyncKvStorage {
     #state;
     static { kvOf = (kv) => { if (!isObject(kv) || !(#state in kv)) throw illegal(); return kv.#state; }; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
-    get(name) { return valueOf(natives.get(kvOf(this).id, textKey(name, 'get'))); }
-    put(name, value) { natives.put(kvOf(this).id, textKey(name, 'put'), clone(value), false); }
-    delete(name) { return natives.delete(kvOf(this).id, textKey(name, 'delete'), false); }
+    get(name) { return valueOf(natives.get(kvOf(this).id, keyOf('get', arguments))); }
+    put(name, value) {
+      const text = keyOf('put', arguments);
+      if (arguments.length < 2) throw wrongArgument('SyncKvStorage', 'put', 2, 'Value');
+      natives.put(kvOf(this).id, text, internal.serialize(value), false);
+    }
+    delete(name) { return natives.delete(kvOf(this).id, keyOf('delete', arguments), false); }
     list(options = undefined) {
       const state = kvOf(this);
       return new KvIterator(key, state, ++state.lists, rangeOf(options, 'kv.list()'));
@@ -185,7 +202,7 @@
     const list = [];
     for (let i = 1; i < args.length; i++) {
       const value = args[i];
-      if (typeof value === 'bigint') throw new TypeError('Cannot convert a BigInt value to an SQL value: use a number or a string.');
+      if (typeof value === 'bigint') throw new TypeError('Cannot convert a BigInt value to a number');
       const bytes = h.bytesOf(value);
       list[i - 1] = value === undefined || value === null ? null : typeof value === 'number' ? value : bytes !== null ? bytes : `${value}`;
     }
@@ -264,9 +281,9 @@
     #state;
     static { storageOf = (storage) => { if (!isObject(storage) || !(#state in storage)) throw illegal(); return storage.#state; }; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
-    get(name, options = undefined) { return attempt(() => operations.get(storageOf(this).id, name)); }
+    get(name, options = undefined) { const args = arguments; return attempt(() => operations.get(storageOf(this).id, args)); }
     put(name, value, options = undefined) { const args = arguments; return attempt(() => operations.put(storageOf(this).id, args)); }
-    delete(name, options = undefined) { return attempt(() => operations.delete(storageOf(this).id, name, options)); }
+    delete(name, options = undefined) { const args = arguments; return attempt(() => operations.delete(storageOf(this).id, args)); }
     list(options = undefined) { return attempt(() => operations.list(storageOf(this).id, options)); }
     deleteAll(options = undefined) {
       return attempt(() => {
@@ -282,13 +299,13 @@
     transaction(closure) {
       try {
         const state = storageOf(this);
-        if (typeof closure !== 'function') throw h.wrongArgument('DurableObjectStorage', 'transaction', 1, 'function');
+        if (typeof closure !== 'function') throw wrongArgument('DurableObjectStorage', 'transaction', 1, 'function');
         return natives.section(state.id, true, () => transact(state, closure));
       } catch (error) { return rejected(error); }
     }
     transactionSync(closure) {
       const { id } = storageOf(this);
-      if (typeof closure !== 'function') throw h.wrongArgument('DurableObjectStorage', 'transactionSync', 1, 'function');
+      if (typeof closure !== 'function') throw wrongArgument('DurableObjectStorage', 'transactionSync', 1, 'function');
       natives.begin(id, false);
       let value;
       try {

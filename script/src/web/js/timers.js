@@ -54,6 +54,7 @@
   class Scheduler {
     wait(delay, options = undefined) {
       return new Promise((resolve, reject) => {
+        if (arguments.length < 1) throw h.wrongArgument('Scheduler', 'wait', 1, 'number');
         internal.inEvent();
         const signal = h.member(options, 'signal');
         if (signal !== undefined && internal.signalState(signal).aborted) throw internal.signalState(signal).reason;

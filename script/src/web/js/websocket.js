@@ -57,7 +57,7 @@
     }
     send(data) {
       const w = stateOf(this);
-      if (arguments.length < 1) throw h.wrongArgument('WebSocket', 'send', 1, 'string');
+      if (arguments.length < 1) throw h.wrongArgument('WebSocket', 'send', 1, 'ArrayBuffer or ArrayBufferView or string');
       if (w.sentClose || w.state === CLOSED) throw new TypeError("Can't call WebSocket send() after close().");
       checkAccepted(w);
       const bytes = bytesOf(data);
