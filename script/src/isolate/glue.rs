@@ -20,7 +20,7 @@ pub(crate) fn load(
     state: &Rc<State>,
     mut load: Load,
     web: Web,
-) -> std::result::Result<Loaded, LoadFailed> {
+) -> std::result::Result<Loaded, Box<LoadFailed>> {
     let (resolutions, mut sources) = modules::of(&mut load);
     let entry = sources.take(&load.entry);
     runtime.set_loader(resolutions, sources);
@@ -99,12 +99,12 @@ fn evaluate<'js>(ctx: &Ctx<'js>, state: &State, name: &str, source: Option<Strin
 }
 
 /// What was thrown, and where, as far as its stack tells.
-fn failed(ctx: &Ctx<'_>, state: &State) -> LoadFailed {
+fn failed(ctx: &Ctx<'_>, state: &State) -> Box<LoadFailed> {
     let thrown = ctx.catch();
     let error = convert::error(ctx, state, &thrown);
     let place = error.stack.lines().find_map(|line| place(line.trim_start().strip_prefix("at ")?));
     let (module, line, column) = place.map_or((None, None, None), |(m, l, c)| (Some(m), Some(l), Some(c)));
-    LoadFailed { error, module, line, column }
+    Box::new(LoadFailed { error, module, line, column })
 }
 
 /// Module, line and column of a frame: `name (module:1:2)` or `module:1:2`.

@@ -65,7 +65,7 @@ impl Isolate {
     pub fn load(load: Load, host: Rc<dyn Host>, web: Web) -> (Option<Self>, Vec<Effect>) {
         match Self::bare(&load, host) {
             Ok(isolate) => isolate.start(load, web),
-            Err(_) => (None, vec![Effect::LoadFailed(without_place(no_memory()))]),
+            Err(_) => (None, vec![Effect::LoadFailed(*without_place(no_memory()))]),
         }
     }
 
@@ -109,7 +109,7 @@ impl Isolate {
             }
             Err(failed) => {
                 effects.push(Effect::Used(self.state.untold_us.take().max(1)));
-                effects.push(Effect::LoadFailed(failed));
+                effects.push(Effect::LoadFailed(*failed));
                 (None, effects)
             }
         }
@@ -594,6 +594,6 @@ fn no_memory() -> ScriptError {
     ScriptError::new("Error", "Worker exceeded memory limit.")
 }
 
-fn without_place(error: ScriptError) -> LoadFailed {
-    LoadFailed { error, module: None, line: None, column: None }
+fn without_place(error: ScriptError) -> Box<LoadFailed> {
+    Box::new(LoadFailed { error, module: None, line: None, column: None })
 }

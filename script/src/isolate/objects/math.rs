@@ -4,8 +4,11 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, Result};
 
+type OfOne = fn(f64) -> f64;
+type OfTwo = fn(f64, f64) -> f64;
+
 /// Functions of one number.
-const ONE: [(&str, fn(f64) -> f64); 20] = [
+const ONE: [(&str, OfOne); 20] = [
     ("acos", f64::acos),
     ("acosh", f64::acosh),
     ("asin", f64::asin),
@@ -28,10 +31,10 @@ const ONE: [(&str, fn(f64) -> f64); 20] = [
     ("tanh", f64::tanh),
 ];
 /// Those that leave integers as they are.
-const ROUNDING: [(&str, fn(f64) -> f64); 4] =
+const ROUNDING: [(&str, OfOne); 4] =
     [("ceil", f64::ceil), ("ceiling", f64::ceil), ("floor", f64::floor), ("trunc", f64::trunc)];
 /// Functions of two numbers.
-const TWO: [(&str, fn(f64, f64) -> f64); 5] =
+const TWO: [(&str, OfTwo); 5] =
     [("atan2", f64::atan2), ("log", based), ("mod", |a, b| a % b), ("pow", f64::powf), ("power", f64::powf)];
 
 /// Adds them.
