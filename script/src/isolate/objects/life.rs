@@ -229,7 +229,7 @@ impl Isolate {
                 }
                 _ => {}
             }
-            if aborted { ops::abort(ctx, state, id) } else { Ok(()) }
+            if aborted { ops::abort(ctx, state, event_number) } else { Ok(()) }
         });
     }
 
