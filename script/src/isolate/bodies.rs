@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_bytes::ByteBuf;
 
-use super::loopback::is_local_body;
+use super::loopback::{LOST_TEXT, is_local_body};
 use super::state::Settle;
 use crate::message::{
     BODY_WINDOW, Effect, EventId, HostBody, INLINE_BODY_BYTES, Piece, SOCKET_UNSENT_BYTES,
@@ -138,9 +138,6 @@ pub(crate) enum Unusable {
     /// Another read of it waits, or it was begun to be read and cannot be passed on.
     Busy,
 }
-
-/// What happens to a body that the edge has dropped.
-pub(crate) const LOST_TEXT: &str = "The event of the body has ended.";
 
 impl Unusable {
     pub(crate) fn text(self) -> &'static str {

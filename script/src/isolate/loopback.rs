@@ -3,12 +3,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::bodies::LOST_TEXT;
 use super::state::State;
 use crate::message::{
     Argument, BodyRef, Destination, Effect, Event, EventId, HostBody, Object, OpId, Piece, Request, Response,
     ScriptBody, Target,
 };
+
+/// What is said of a body that the edge has dropped.
+pub(crate) const LOST_TEXT: &str = "The event of the body has ended.";
 
 /// Ids from here on are of this isolate: those of an edge are counted up, and stay far below. Exact as a number of JavaScript.
 const LOCAL: u64 = 1 << 52;

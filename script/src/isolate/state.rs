@@ -8,10 +8,10 @@ use std::rc::Rc;
 use rquickjs::object::Property;
 use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
-use super::bodies::{Bodies, Forgotten, LOST_TEXT};
+use super::bodies::{Bodies, Forgotten};
 use super::host::Host;
 use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, TOLD_US, WAIT_UNTIL_US, cut};
-use super::loopback::Loopback;
+use super::loopback::{LOST_TEXT, Loopback};
 use super::objects::{Deadline, Instance, Objects, Section};
 use super::running::Calls;
 use super::sockets::Sockets;
