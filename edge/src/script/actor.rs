@@ -1,9 +1,11 @@
 //! The actor behind a link: reads what the script says, has it judged, and carries it out (`effects`); writes what the script is
 //! told; watches whether it lives. One task, on the thread of the shard that uses the link.
 
+mod commits;
 mod containers;
 mod effects;
 mod given;
+mod leaving;
 mod objects;
 
 use std::collections::{HashMap, VecDeque};

@@ -47,6 +47,20 @@ export class Counter extends DurableObject {
             await new Promise((resolve) => setTimeout(resolve, 1));
         }
     }
+    /** Writes in turn after turn, and fails. */
+    async breaks() {
+        const { storage } = this.ctx;
+        storage.put('before', 1);
+        await this.ctx.blockConcurrencyWhile(async () => {
+            for (let n = 1; n <= 20; n += 1) {
+                storage.put('within', n);
+                await new Promise((resolve) => setTimeout(resolve, 1));
+            }
+            storage.put('last', 1);
+            throw new Error('broken');
+        });
+    }
+    async kept() { return [...await this.ctx.storage.list()]; }
     /** Writes as many small values at once. */
     async sprinkle(count) {
         for (let n = 0; n < count; n += 1) this.ctx.storage.put(`s${n}`, n);
@@ -192,6 +206,18 @@ async fn commits_that_are_too_large_fail_alone_however_many_wait() {
     assert_eq!(get_soon(&setup, "/many/look").await, "[0,0,0]");
     for (name, expected) in names.iter().map(|name| (name, "2")).chain([(&"other".to_owned(), "1")]) {
         assert_eq!(get_soon(&setup, &format!("/{name}/add")).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_in_turns_before_an_object_fails_is_kept() {
+    let setup = set_up().await;
+    deploy(&setup, SOURCE).await;
+    for round in 0..5 {
+        let (status, text) = setup.ask("a", &format!("/o{round}/breaks")).await;
+        assert!(status.as_u16() == 599 && text.contains("broken"), "{text}");
+        let kept = get_soon(&setup, &format!("/o{round}/kept")).await;
+        assert_eq!(kept, r#"[["before",1],["within",20]]"#);
     }
 }
 

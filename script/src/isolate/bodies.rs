@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde_bytes::ByteBuf;
 
-use super::loopback::is_local_body;
+use super::loopback::{LOST_TEXT, is_local_body};
 use super::state::Settle;
 use crate::message::{
     BODY_WINDOW, Effect, EventId, HostBody, INLINE_BODY_BYTES, Piece, SOCKET_UNSENT_BYTES,
@@ -118,8 +118,6 @@ pub(crate) struct Sent {
 pub(crate) struct Forgotten {
     /// The bodies that nobody reads now and whose makers do not know it: of this isolate, or given to another call by the edge.
     pub(crate) unread: Vec<HostBody>,
-    /// Those that the edge drops with this call while others have them.
-    pub(crate) lost: Vec<HostBody>,
     /// Other calls that have one less by that, each as often.
     pub(crate) others: Vec<EventId>,
     /// Those that the script has not made to their end.
@@ -138,9 +136,6 @@ pub(crate) enum Unusable {
     /// Another read of it waits, or it was begun to be read and cannot be passed on.
     Busy,
 }
-
-/// What happens to a body that the edge has dropped.
-pub(crate) const LOST_TEXT: &str = "The event of the body has ended.";
 
 impl Unusable {
     pub(crate) fn text(self) -> &'static str {
@@ -372,7 +367,6 @@ impl Bodies {
     /// Drops the bodies of a call.
     pub(crate) fn forget(&mut self, event: EventId) -> Forgotten {
         let unread = self.unread_of(event);
-        let lost = self.lose(event);
         let returned = self.take_back(event);
         let own = self.writings.iter().filter(|(_, writing)| writing.event == event);
         let cut: Vec<ScriptBody> = own.map(|(body, _)| *body).collect();
@@ -383,7 +377,7 @@ impl Bodies {
             unfinished.extend(passed_on.map(|_| body));
             others.extend(passed_on);
         }
-        Forgotten { unread, lost, others, cut, unfinished, returned }
+        Forgotten { unread, others, cut, unfinished, returned }
     }
 
     /// The bodies of other calls that this one has passed on to the edge.
@@ -404,8 +398,13 @@ impl Bodies {
         own
     }
 
-    /// Breaks the bodies that the edge gave to this call and that others have now.
-    fn lose(&mut self, event: EventId) -> Vec<HostBody> {
+    /// Whether a call has passed bodies of others on to the edge whose ends have not left.
+    pub(crate) fn is_lender(&self, event: EventId) -> bool {
+        self.lent.values().any(|by| *by == event)
+    }
+
+    /// The edge drops the bodies that it gave to this call: breaks those that others have now.
+    pub(crate) fn lose(&mut self, event: EventId) -> Vec<HostBody> {
         let given = self.givens.iter().filter(|(_, given)| **given == event);
         let mut lost: Vec<HostBody> = given.map(|(body, _)| *body).collect();
         lost.iter().for_each(|body| _ = self.givens.remove(body));

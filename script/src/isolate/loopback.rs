@@ -3,12 +3,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::bodies::LOST_TEXT;
 use super::state::State;
 use crate::message::{
     Argument, BodyRef, Destination, Effect, Event, EventId, HostBody, Object, OpId, Piece, Request, Response,
     ScriptBody, Target,
 };
+
+/// What is said of a body that the edge has dropped.
+pub(crate) const LOST_TEXT: &str = "The event of the body has ended.";
 
 /// Ids from here on are of this isolate: those of an edge are counted up, and stay far below. Exact as a number of JavaScript.
 const LOCAL: u64 = 1 << 52;
@@ -161,8 +163,26 @@ impl State {
                 // The edge does not know the call, and is told with another.
                 self.used(None, cpu_us);
             }
+            Effect::Done { event, cpu_us } => self.done_outside(event, cpu_us),
             other => self.release_flow(other),
         }
+    }
+
+    /// Tells the edge that a call is done, unless it is still to get bodies of others that this one has passed on: with the call it drops
+    /// these, and those that it gave to it.
+    fn done_outside(&self, event: EventId, cpu_us: u64) {
+        if self.bodies.borrow().is_lender(event) {
+            self.almost_done.borrow_mut().insert(event, cpu_us);
+            return;
+        }
+        self.tell(Effect::Done { event, cpu_us });
+        self.dropped_with(event);
+    }
+
+    /// The edge drops the bodies that it gave to a call, or an object's life, that is over.
+    pub(crate) fn dropped_with(&self, event: EventId) {
+        let lost = self.bodies.borrow_mut().lose(event);
+        lost.into_iter().for_each(|body| self.loopback.borrow_mut().lost(body));
     }
 
     /// Tells the edge something in which bodies are named. Those that are made in here go there as what they are.
@@ -232,19 +252,23 @@ impl State {
             Some(event) => loopback.coming.push_back(event),
             None => {
                 drop(loopback);
-                self.leaves(&effect);
+                let ends = match &effect {
+                    Effect::Body(body, Piece::End | Piece::Failed(_)) => Some(*body),
+                    _ => None,
+                };
                 self.tell(effect);
+                ends.into_iter().for_each(|body| self.end_has_left(body));
             }
         }
     }
 
-    /// Who has passed a body on to the edge need not last longer when its end leaves.
-    fn leaves(&self, effect: &Effect) {
-        if let Effect::Body(body, Piece::End | Piece::Failed(_)) = effect
-            && let Some(event) = self.bodies.borrow_mut().left(*body)
-        {
-            self.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_sub(1));
-        }
+    /// Who has passed a body on to the edge need not last longer when its end has left.
+    fn end_has_left(&self, body: ScriptBody) {
+        let lender = self.bodies.borrow_mut().left(body);
+        let Some(event) = lender else { return };
+        self.calls.borrow_mut().change(event, |call| call.bodies = call.bodies.saturating_sub(1));
+        let done = self.almost_done.borrow_mut().remove(&event);
+        done.into_iter().for_each(|cpu_us| self.done_outside(event, cpu_us));
     }
 
     /// A body is on its way to a call in here: it may end before the call gets to see it.

@@ -300,7 +300,8 @@ impl Isolate {
             // It takes no second place before the gate of its object.
             self.state.calls.borrow_mut().change(event, |call| call.aborted = true);
         } else {
-            self.go_on(Some(self.state.scope_of(event)), move |ctx, state| ops::abort(ctx, state, event));
+            let number = convert::number(event.0);
+            self.go_on(Some(self.state.scope_of(event)), move |ctx, state| ops::abort(ctx, state, number));
         }
         if alone && !self.state.sockets.borrow().has(event) {
             self.state.calls.borrow_mut().change(event, |call| call.gone = true);

@@ -21,9 +21,9 @@ where
     glue(ctx, state)?.get::<_, Function<'js>>(name)?.call(args)
 }
 
-/// Tells a call that nobody waits for its answer any more.
-pub(crate) fn abort(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
-    call_glue(ctx, state, "abort", (super::convert::number(event.0),)).map(drop)
+/// Tells a call that nobody waits for its answer any more. The event as JavaScript has it.
+pub(crate) fn abort(ctx: &Ctx<'_>, state: &State, event: f64) -> Result<()> {
+    call_glue(ctx, state, "abort", (event,)).map(drop)
 }
 
 /// Something that is asked for from now on; a promise of what it comes to.

@@ -8,10 +8,10 @@ use std::rc::Rc;
 use rquickjs::object::Property;
 use rquickjs::{Ctx, Exception, Function, Object, Persistent, Result, Value};
 
-use super::bodies::{Bodies, Forgotten, LOST_TEXT};
+use super::bodies::{Bodies, Forgotten};
 use super::host::Host;
 use super::limits::{Guard, LOG_LINE_BYTES, LOG_LINES, OUTGOING_BYTES, TOLD_US, WAIT_UNTIL_US, cut};
-use super::loopback::Loopback;
+use super::loopback::{LOST_TEXT, Loopback};
 use super::objects::{Deadline, Instance, Objects, Section};
 use super::running::Calls;
 use super::sockets::Sockets;
@@ -154,6 +154,8 @@ pub(crate) struct State {
     pub(crate) classes: RefCell<Vec<ObjectClass>>,
     pub(crate) objects: RefCell<Objects>,
     pub(crate) loopback: RefCell<Loopback>,
+    /// Calls that are done, with their CPU time, but for the ends of bodies that they have passed on.
+    pub(crate) almost_done: RefCell<HashMap<EventId, u64>>,
     /// When sections and alarms have taken too long.
     pub(crate) deadlines: RefCell<Timers<Deadline>>,
     pub(crate) ops: RefCell<HashMap<OpId, Op>>,
@@ -192,6 +194,7 @@ impl State {
             classes: RefCell::default(),
             objects: RefCell::default(),
             loopback: RefCell::default(),
+            almost_done: RefCell::default(),
             deadlines: RefCell::default(),
             ops: RefCell::default(),
             last_op: Cell::new(0),
@@ -368,13 +371,11 @@ impl State {
         let later = self.later.take();
         *self.later.borrow_mut() = later.into_iter().filter(|(scope, _)| scope.event != event).collect();
         self.ends.borrow_mut().retain(|other| *other != event);
-        let Forgotten { unread, lost, others, cut, unfinished, returned } =
-            self.bodies.borrow_mut().forget(event);
+        let Forgotten { unread, others, cut, unfinished, returned } = self.bodies.borrow_mut().forget(event);
         for other in others {
             self.calls.borrow_mut().change(other, |call| call.bodies = call.bodies.saturating_sub(1));
         }
         unread.into_iter().for_each(|body| self.release(Effect::Cancelled(body)));
-        lost.into_iter().for_each(|body| self.loopback.borrow_mut().lost(body));
         // Of others the edge knows that they end with their call.
         for body in cut.into_iter().filter(|body| self.loopback.borrow().makes(*body)) {
             self.release(Effect::Body(body, Piece::Failed(LOST_TEXT.to_owned())));

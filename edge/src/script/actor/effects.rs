@@ -39,7 +39,7 @@ impl Actor {
                 return self.commit(object, sequence, &piece, last);
             }
             Effect::Reset(object, _) => self.object_reset(object),
-            Effect::Dropped(object) => drop(self.object_ended(object)),
+            Effect::Dropped(object) => self.object_ended(object),
             Effect::Rpc { op, event, object, method, args } => {
                 self.call_object(op, event, object, method, args);
             }

@@ -12,6 +12,7 @@
 //!   `COMMITS_BYTES` on. What is with the store counts until it is settled, whatever has become of the object or the process.
 //! * The process ends in the middle of a commit: the claim goes back only when that is settled, so nobody reads what is about
 //!   to change.
+//! * The code fails while commits wait: these are of turns before, and are kept (`leaving`).
 //! * Another version wants the object: it is to go as soon as nothing goes on in it, and within `LAST_WORK` in any case.
 
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +24,7 @@ use berth_script::message::{
     Request, STATE_PIECE_BYTES, ScriptError,
 };
 use serde_bytes::ByteBuf;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::counts::Counts;
@@ -32,14 +33,10 @@ use super::super::ledger::Lie;
 use super::super::link::{Asking, Called, Carried, Command, Commit, Read, What, next_event};
 use super::super::owners::Claim;
 use super::super::{Body, Container, ContainerChanges, Keeper, Kept, lane_of};
+use super::commits::{COMMIT_BYTES, Waiting, bytes_waiting, hand_over, take_commit, weight};
 use super::given::Source;
+use super::leaving::Leaving;
 use super::{Actor, Asked};
-
-/// Most bytes of one commit. The store writes it at once, and others of the edge wait that long: some tenths of a second.
-pub(super) const COMMIT_BYTES: usize = 16 << 20;
-
-/// What an entry or page of a commit counts at least, in bytes: the store takes as long for a thousand as for a megabyte.
-const PART_WEIGHT: usize = 1 << 10;
 
 /// Bytes of commits under way on one link from which nothing further is read from it.
 const COMMITS_BYTES: usize = 32 << 20;
@@ -52,9 +49,6 @@ const READS: usize = 4;
 
 /// How long a version may go on with an object that another wants.
 const LAST_WORK: Duration = Duration::from_secs(30);
-
-/// What stands around each commit, in bytes.
-const COMMIT_OVERHEAD: usize = 256;
 
 /// An object that is on this thread.
 pub(super) struct Here {
@@ -79,45 +73,17 @@ pub(super) struct Here {
     pub(super) container_changes: ContainerChanges,
 }
 
-/// What waits to be committed.
-struct Waiting {
-    /// The number of its last commit.
-    sequence: u64,
-    /// What it takes up in memory and costs the store, in bytes.
-    weight: usize,
-    /// Whether that is more than a commit may have.
-    too_large: bool,
-    changes: Changes,
-}
-
-impl Here {
-    /// What waits to be committed, joined up to what may be at once.
-    fn take_commit(&mut self) -> Option<Waiting> {
-        let mut first = self.waiting.pop_front()?;
-        while let Some(next) = self.waiting.front()
-            && first.weight + next.weight <= COMMIT_BYTES
-            && let Some(next) = self.waiting.pop_front()
-        {
-            merge(&mut first.changes, next.changes);
-            (first.sequence, first.weight) = (next.sequence, first.weight + next.weight);
-        }
-        Some(first)
-    }
-
-    fn waiting_bytes(&self) -> usize {
-        self.waiting.iter().map(|waiting| waiting.weight).sum()
-    }
-}
-
 /// The objects of a link.
 pub(super) struct Objects {
     pub(super) here: HashMap<ObjectId, Here>,
     opening: HashMap<ObjectId, AbortOnDropHandle<()>>,
+    /// Those that are gone and have something to be committed, by the call that stood for their life.
+    pub(super) leaving: HashMap<EventId, Leaving>,
     reads: Arc<Semaphore>,
     /// Bytes of commits that are not settled.
-    unsettled: usize,
+    pub(super) unsettled: usize,
     /// Commits that are with the store.
-    committing: usize,
+    pub(super) committing: usize,
     /// Objects that wait for their turn to commit, each once.
     queue: VecDeque<ObjectId>,
 }
@@ -127,6 +93,7 @@ impl Default for Objects {
         Self {
             here: HashMap::new(),
             opening: HashMap::new(),
+            leaving: HashMap::new(),
             reads: Arc::new(Semaphore::new(READS)),
             unsettled: 0,
             committing: 0,
@@ -147,13 +114,13 @@ impl Objects {
         self.queue.clear();
         for here in std::mem::take(&mut self.here).into_values() {
             counts.objects.leave();
-            self.give_up(&here);
+            self.give_up(&here.waiting);
         }
     }
 
     /// What waits to be committed does not wait any more.
-    fn give_up(&mut self, here: &Here) {
-        self.unsettled -= here.waiting_bytes();
+    pub(super) fn give_up(&mut self, waiting: &VecDeque<Waiting>) {
+        self.unsettled -= bytes_waiting(waiting);
     }
 
     /// Whether an object may have its commit begun now; if not, its turn comes.
@@ -188,24 +155,6 @@ fn commits(lanes: usize) -> usize {
 fn updated() -> ScriptError {
     let flags = ErrorFlags { reset: true, retryable: true, ..ErrorFlags::default() };
     ScriptError::new("Error", Ended::Retired.to_string()).with(flags)
-}
-
-/// What a commit takes up in memory and costs the store, in bytes: many small parts are more than they are sent as.
-fn weight(sent: usize, changes: &Changes) -> usize {
-    let parts = (changes.entries.len() + changes.pages.len()) * PART_WEIGHT;
-    sent.max(parts) + COMMIT_OVERHEAD
-}
-
-/// Takes a later commit into an earlier one that has not begun.
-fn merge(into: &mut Changes, later: Changes) {
-    if later.clear {
-        into.clear = true;
-        into.entries.clear();
-    }
-    into.entries.extend(later.entries);
-    into.pages.extend(later.pages);
-    into.page_count = later.page_count.or(into.page_count);
-    into.alarm = later.alarm.or(into.alarm);
 }
 
 impl Actor {
@@ -326,23 +275,16 @@ impl Actor {
             return;
         }
         let Some(here) = self.objects.here.get_mut(&id) else { return };
-        let Some(Waiting { sequence, weight, too_large, changes }) = here.take_commit() else { return };
-        if too_large {
-            self.objects.unsettled -= weight;
-            return self.commit_failed(id, sequence);
+        let Some(waiting) = take_commit(&mut here.waiting) else { return };
+        if waiting.too_large {
+            self.objects.unsettled -= waiting.weight;
+            return self.commit_failed(id, waiting.sequence);
         }
         here.busy = true;
-        self.objects.committing += 1;
-        let (claim, life) = (Arc::clone(&here.claim), here.life);
         let commands = self.link.to_itself.clone();
-        here.keeper.commit(
-            changes,
-            Box::new(move |durable| {
-                let _ = commands.send(Command::Settled(Commit { id, life, sequence, weight, durable }));
-                // Whoever waits for the object reads what was written.
-                drop(claim);
-            }),
-        );
+        let of = (id, here.life, Arc::clone(&here.claim));
+        self.objects.committing += 1;
+        hand_over(here.keeper.as_mut(), waiting, of, commands);
     }
 
     /// A commit has come to something.
@@ -358,6 +300,8 @@ impl Actor {
             } else {
                 self.commit_failed(id, sequence);
             }
+        } else {
+            self.leaving_settled(life, durable);
         }
         // Those that wait for their turn come first: an object that always has more would keep its own.
         while self.objects.committing < commits(self.version.settings.lanes)
@@ -372,7 +316,7 @@ impl Actor {
     /// script's is not kept either, so that it never fills the link.
     fn commit_failed(&mut self, id: ObjectId, sequence: u64) {
         if let Some(here) = self.objects.here.get_mut(&id) {
-            self.objects.unsettled -= here.waiting_bytes();
+            self.objects.unsettled -= bytes_waiting(&here.waiting);
             here.waiting.clear();
             here.pieces = Vec::new();
             (here.failed, here.told_to_go) = (true, true);
@@ -381,10 +325,15 @@ impl Actor {
     }
 
     /// An object is not here any more.
-    pub(super) fn object_ended(&mut self, id: ObjectId) -> Option<Here> {
+    pub(super) fn object_ended(&mut self, id: ObjectId) {
+        if let Some(here) = self.take_object(id) {
+            self.objects.give_up(&here.waiting);
+        }
+    }
+
+    fn take_object(&mut self, id: ObjectId) -> Option<Here> {
         let here = self.objects.here.remove(&id)?;
         self.version.counts.objects.leave();
-        self.objects.give_up(&here);
         if here.queued {
             self.objects.queue.retain(|queued| *queued != id);
         }
@@ -395,13 +344,15 @@ impl Actor {
     /// An object's code has failed, or was told to go at once. Its container ends with what failed, and no other has the object
     /// before that; what was told to go comes back, and finds its container.
     pub(super) fn object_reset(&mut self, id: ObjectId) {
-        let Some(mut here) = self.object_ended(id) else { return };
+        let Some(mut here) = self.take_object(id) else { return };
         if !here.told_to_go {
             self.version.counts.resets.count();
         }
         if let Some(container) = here.container.take().filter(|_| !here.told_to_go) {
-            container.reset(Box::new(here.claim));
+            container.reset(Box::new(Arc::clone(&here.claim)));
         }
+        let Here { life, claim, keeper, busy, waiting, .. } = here;
+        self.leave(Leaving { object: id, claim, keeper, waiting }, life, busy);
     }
 
     /// Another wants an object.
@@ -532,39 +483,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_small_parts_weigh_more_than_they_are_sent_as() {
-        let entries = (0..1000).map(|n| (format!("{n}"), None)).collect();
-        let changes = Changes { entries, ..Changes::default() };
-        assert!(weight(6000, &changes) > 1_000_000 && weight(2_000_000, &changes) > 2_000_000);
-    }
-
-    #[test]
     fn links_have_equal_parts_of_the_store_and_each_has_one() {
         assert_eq!([1, 4, 48, 1000].map(commits), [64, 16, 1, 1]);
-    }
-
-    #[test]
-    fn merged_commits_come_to_the_later_one_over_the_earlier() {
-        let entry = |key: &str, value: Option<u8>| (key.to_owned(), value.map(|byte| ByteBuf::from([byte])));
-        let mut first = Changes {
-            entries: vec![entry("a", Some(1)), entry("b", Some(1))],
-            pages: vec![(0, ByteBuf::from([1]))],
-            page_count: Some(1),
-            alarm: Some(Some(5)),
-            clear: false,
-        };
-        merge(&mut first, Changes { entries: vec![entry("a", None)], ..Changes::default() });
-        assert_eq!(first.entries, [entry("a", Some(1)), entry("b", Some(1)), entry("a", None)]);
-        assert_eq!((first.page_count, first.alarm), (Some(1), Some(Some(5))));
-        let later = Changes {
-            clear: true,
-            entries: vec![entry("c", Some(2))],
-            page_count: Some(0),
-            alarm: Some(None),
-            ..Changes::default()
-        };
-        merge(&mut first, later);
-        assert_eq!((first.clear, first.entries), (true, vec![entry("c", Some(2))]));
-        assert_eq!((first.page_count, first.alarm, first.pages.len()), (Some(0), Some(None), 1));
     }
 }

@@ -229,7 +229,7 @@ impl Isolate {
                 }
                 _ => {}
             }
-            if aborted { ops::abort(ctx, state, id) } else { Ok(()) }
+            if aborted { ops::abort(ctx, state, event_number) } else { Ok(()) }
         });
     }
 
@@ -393,6 +393,7 @@ impl Isolate {
             .filter(|op| !unsent.contains(op) && !self.state.loopback.borrow().asks(*op))
             .for_each(|op| self.state.release(Effect::Cancel(op)));
         self.state.forget(life);
+        self.state.dropped_with(life);
     }
 
     fn call_js(&mut self, function: &str, instance: Instance, why: Option<&ScriptError>, id: &ObjectId) {

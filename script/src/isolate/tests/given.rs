@@ -99,6 +99,25 @@ fn one_that_is_passed_on_after_its_client_has_gone_is_broken() {
     expect_broken(&edge, body);
 }
 
+/// What leaves before its call is done is whole, also if it has waited.
+#[test]
+fn one_that_an_objects_answer_gives_back_behind_a_commit_is_whole() {
+    let mut edge = with(
+        "async fetch(request) { this.ctx.storage.put('k', 1); return new Response(request.body); }",
+        "return stub.fetch('http://x.example/none');",
+    );
+    edge.get("/");
+    edge.prompt = false;
+    let object = Box::new(edge.objects.values().next().unwrap().clone());
+    let event = edge.id();
+    let url = "http://x.example/".to_owned();
+    let request = Request { method: "POST".to_owned(), url, headers: Vec::new(), body: BodyRef::Host(SENT) };
+    edge.give(Event::Fetch { event, target: Target::Object(object), request: Box::new(request) });
+    edge.commit();
+    assert_eq!(edge.outcome(event).unwrap().unwrap(), format!("{:?}", BodyRef::Host(SENT)));
+    assert!(is_done(&edge, event));
+}
+
 #[test]
 fn one_that_waits_for_a_commit_when_its_client_goes_is_broken() {
     let mut edge = edge();

@@ -2,7 +2,8 @@
 
 use super::edge::{Edge, with};
 use crate::message::{
-    BODY_WINDOW, BodyRef, Destination, Effect, Event, EventId, OpId, Piece, ScriptBody, ScriptError,
+    BODY_WINDOW, BodyRef, Destination, Effect, Event, EventId, OpId, Piece, Request, ScriptBody, ScriptError,
+    Target,
 };
 
 /// An object that answers with streams, and a worker that passes the answers on.
@@ -113,6 +114,48 @@ fn it_breaks_off_with_its_object() {
     let id = edge.only().0;
     edge.give(Event::Drop(id, Some(ScriptError::new("Error", "it is to go"))));
     assert_eq!(came(&edge, body), ("one ".to_owned(), Some(Piece::Failed("it is to go".to_owned()))));
+    assert!(is_done(&edge, event));
+}
+
+/// An object's answer that waits for a commit has the stream of another object as its body.
+#[test]
+fn a_call_is_done_when_what_it_has_passed_on_is_whole_also_behind_a_commit() {
+    let mut edge = with(
+        "async fetch(request) {
+            const { pathname } = new URL(request.url);
+            if (pathname === '/first') {
+                const answer = await this.env.A.getByName('two').fetch('http://x.example/second');
+                this.ctx.storage.put('k', 1);
+                return answer;
+            }
+            const { readable, writable } = new TransformStream();
+            const writer = writable.getWriter();
+            writer.write(new TextEncoder().encode('one ')).then(() => scheduler.wait(100)).then(async () => {
+                await writer.write(new TextEncoder().encode('two'));
+                await writer.close();
+            });
+            return new Response(readable);
+        }",
+        "return stub.fetch('http://x.example/none');",
+    );
+    edge.get("/");
+    edge.prompt = false;
+    let object = Box::new(edge.objects.values().next().unwrap().clone());
+    let event = edge.id();
+    let request = Request {
+        method: "GET".to_owned(),
+        url: "http://x.example/first".to_owned(),
+        headers: Vec::new(),
+        body: BodyRef::None,
+    };
+    edge.give(Event::Fetch { event, target: Target::Object(object), request: Box::new(request) });
+    edge.commit();
+    let body = named(&edge, event);
+    edge.give(Event::Credit(body, BODY_WINDOW));
+    assert_eq!(came(&edge, body), ("one ".to_owned(), None));
+    assert!(!is_done(&edge, event));
+    edge.pass(100);
+    assert_eq!(came(&edge, body), ("one two".to_owned(), Some(Piece::End)));
     assert!(is_done(&edge, event));
 }
 

@@ -135,6 +135,9 @@ async fn at_a_terminal(run: &Run) -> Result<()> {
         until_nothing_runs(&directory).await.with_context(|| format!("Ctrl-C after {pause_ms} ms"))?;
     }
 
+    // What an earlier one has written is not taken for this one's.
+    terminal.enter("clear; echo all''ended")?;
+    terminal.until("allended", UP_WITHIN).await?;
     terminal.enter(&dev)?;
     terminal.until("r rebuilds", UP_WITHIN).await?;
     let client = Client::of(([127, 0, 0, 1], port).into());
