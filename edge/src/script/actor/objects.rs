@@ -24,7 +24,7 @@ use berth_script::message::{
     Request, STATE_PIECE_BYTES, ScriptError,
 };
 use serde_bytes::ByteBuf;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::counts::Counts;
