@@ -7,7 +7,7 @@ mod leaks;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use berth_common::image::Digest;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
