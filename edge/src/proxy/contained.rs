@@ -41,7 +41,7 @@ use futures_util::future::BoxFuture;
 use http::Request;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use self::shared::{Place, Shared, Turn, Waiting};
+use self::shared::{Shared, Turn, Waiting, WaitingShare};
 use super::{Proxy, ported, signal};
 use crate::programs::{Contained, Container, ContainerChanges, Containers, PortAnswer};
 use crate::script::Body;
@@ -117,7 +117,7 @@ struct Fetch {
     request: Request<Body>,
     answer: oneshot::Sender<Result<http::Response<Body>, ScriptError>>,
     /// Until it is sent, or nobody wants it any more and that was seen.
-    _place: Place,
+    _share: WaitingShare,
 }
 
 impl Fetch {
@@ -193,11 +193,11 @@ impl Container for Handle {
     }
 
     fn fetch(&mut self, port: u16, upgrade: bool, request: Request<Body>) -> PortAnswer {
-        let Some(place) = self.waiting.place(&request) else {
+        let Some(share) = self.waiting.share(&request) else {
             return std::future::ready(Err(failed(TOO_MANY_WAIT))).boxed();
         };
         let (answer, answered) = oneshot::channel();
-        let fetch = Fetch { port, upgrade, request, answer, _place: place };
+        let fetch = Fetch { port, upgrade, request, answer, _share: share };
         let _ = self.words.send(Word::Fetch(Box::new(fetch)));
         answered.map(|answer| answer.unwrap_or_else(|_| Err(failed(NOT_RUNNING)))).boxed()
     }
@@ -436,7 +436,7 @@ impl Keeper {
             Phase::Running { hold: Some(hold), .. } => {
                 let (proxy, placement) = (Arc::clone(&self.of.proxy), hold.placement().clone());
                 let app = self.of.key.app.clone();
-                let Fetch { port, upgrade, request, mut answer, _place } = fetch;
+                let Fetch { port, upgrade, request, mut answer, _share } = fetch;
                 tokio::spawn(async move {
                     tokio::select! {
                         answered = ported::fetch(&proxy, &placement, &app, port, upgrade, request) => {
@@ -583,8 +583,8 @@ mod tests {
         let mut add = |wanted: bool| {
             let request = Request::new(Body::new(Empty::new().map_err(|never| match never {})));
             let (answer, answered) = oneshot::channel();
-            let place = waiting.place(&request).unwrap();
-            fetches.add(Fetch { port: 1, upgrade: false, request, answer, _place: place });
+            let share = waiting.share(&request).unwrap();
+            fetches.add(Fetch { port: 1, upgrade: false, request, answer, _share: share });
             (wanted.then_some(answered), fetches.all.len())
         };
         let wanted: Vec<_> = (0..100).map(|_| add(true)).collect();

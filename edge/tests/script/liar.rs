@@ -56,6 +56,11 @@ fn called(socket: &mut UnixStream) -> EventId {
     told(socket, |event| if let Event::Fetch { event, .. } = event { Some(event) } else { None })
 }
 
+/// Requests after which a process pauses that never reads, and how long: far fewer than may wait for an answer are made until those are
+/// answered, so that it asks for no more at once than it may.
+const ASKS: u64 = 20;
+const ANSWERED: Duration = Duration::from_millis(10);
+
 /// Takes an object, and asks for ever in its life, where requests have no bound over all.
 fn never_reads(socket: &mut UnixStream) {
     let id = ObjectId([0; 32]);
@@ -70,6 +75,9 @@ fn never_reads(socket: &mut UnixStream) {
         let request = Box::new(Request { method, url, headers: Vec::new(), body: BodyRef::None });
         let destination = Destination::Outside;
         say(socket, &Effect::Fetch { op: OpId(op), event: life, destination, request, follow: true });
+        if op % ASKS == 0 {
+            std::thread::sleep(ANSWERED);
+        }
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn abandon_body(ctx: &Ctx<'_>, state: &State, body: &BodyRef) -> Resu
         BodyRef::None | BodyRef::Bytes(_) => Ok(()),
         BodyRef::Host(host) => {
             let reader = state.bodies.borrow_mut().cancel(*host).and_then(|(_, reader)| reader);
+            state.bodies.borrow_mut().give_back(*host);
             state.push(Effect::Cancelled(*host));
             reader.map_or(Ok(()), |reader| reader.reject(ctx, &ScriptError::new("TypeError", UNSENT)))
         }

@@ -118,8 +118,6 @@ pub(crate) struct Sent {
 pub(crate) struct Forgotten {
     /// The bodies that nobody reads now and whose makers do not know it: of this isolate, or given to another call by the edge.
     pub(crate) unread: Vec<HostBody>,
-    /// Other calls that have one less by that, each as often.
-    pub(crate) others: Vec<EventId>,
     /// Those that the script has not made to their end.
     pub(crate) cut: Vec<ScriptBody>,
     /// Those of them that another call has passed on to the edge: it does not know that they end with this one.
@@ -195,7 +193,11 @@ impl Bodies {
         if reading.begun {
             return Err(Unusable::Busy);
         }
-        Ok(self.readings.remove(&body).and_then(|reading| reading.end))
+        let ended = self.readings.remove(&body).and_then(|reading| reading.end);
+        if ended.is_some() {
+            self.givens.remove(&body);
+        }
+        Ok(ended)
     }
 
     /// The edge is to be given one of its bodies again. Whether it has it still: it drops those of calls that have ended.
@@ -370,14 +372,9 @@ impl Bodies {
         let returned = self.take_back(event);
         let own = self.writings.iter().filter(|(_, writing)| writing.event == event);
         let cut: Vec<ScriptBody> = own.map(|(body, _)| *body).collect();
-        let (mut others, mut unfinished) = (Vec::new(), Vec::new());
-        for body in cut.iter().copied() {
-            drop(self.remove(body));
-            let passed_on = self.lent.remove(&body);
-            unfinished.extend(passed_on.map(|_| body));
-            others.extend(passed_on);
-        }
-        Forgotten { unread, others, cut, unfinished, returned }
+        cut.iter().for_each(|body| drop(self.remove(*body)));
+        let unfinished = cut.iter().copied().filter(|body| self.lent.contains_key(body)).collect();
+        Forgotten { unread, cut, unfinished, returned }
     }
 
     /// The bodies of other calls that this one has passed on to the edge.

@@ -191,8 +191,8 @@ impl State {
         // What a WebSocket sends is no body that is read.
         let socket = matches!(&effect, Effect::Responded(_, response) if response.has_socket());
         for body in bodies_in(&mut effect) {
-            let given_back = socket.then_some(()).map_or_else(|| self.give_back(body), |()| None);
-            ends.extend(given_back.or_else(|| self.body_for_edge(body, event)));
+            let broken = if socket { None } else { self.give_back(body) };
+            ends.extend(broken.or_else(|| self.body_for_edge(body, event)));
         }
         self.tell(effect);
         ends.into_iter().for_each(|end| self.tell(end));

@@ -371,17 +371,12 @@ impl State {
         let later = self.later.take();
         *self.later.borrow_mut() = later.into_iter().filter(|(scope, _)| scope.event != event).collect();
         self.ends.borrow_mut().retain(|other| *other != event);
-        let Forgotten { unread, others, cut, unfinished, returned } = self.bodies.borrow_mut().forget(event);
-        for other in others {
-            self.calls.borrow_mut().change(other, |call| call.bodies = call.bodies.saturating_sub(1));
-        }
+        let Forgotten { unread, cut, unfinished, returned } = self.bodies.borrow_mut().forget(event);
         unread.into_iter().for_each(|body| self.release(Effect::Cancelled(body)));
         // Of others the edge knows that they end with their call.
-        for body in cut.into_iter().filter(|body| self.loopback.borrow().makes(*body)) {
+        let inside = cut.into_iter().filter(|body| self.loopback.borrow().makes(*body));
+        for body in inside.chain(unfinished).collect::<Vec<_>>() {
             self.release(Effect::Body(body, Piece::Failed(LOST_TEXT.to_owned())));
-        }
-        for body in unfinished {
-            self.tell(Effect::Body(body, Piece::Failed(LOST_TEXT.to_owned())));
         }
         returned.into_iter().for_each(|body| self.loopback.borrow_mut().returned(body));
         let gone = self.sockets.borrow_mut().forget(event);

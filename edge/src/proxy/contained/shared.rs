@@ -83,12 +83,12 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// A place for a request, unless too many wait.
-    pub(super) fn place(self: &Arc<Self>, request: &Request<Body>) -> Option<Place> {
-        let place = Place { bytes: bytes_of(request), of: Arc::clone(self) };
+    /// The share of a request, unless too many wait.
+    pub(super) fn share(self: &Arc<Self>, request: &Request<Body>) -> Option<WaitingShare> {
+        let share = WaitingShare { bytes: bytes_of(request), of: Arc::clone(self) };
         let count = self.count.fetch_add(1, Ordering::AcqRel);
-        let bytes = self.bytes.fetch_add(place.bytes, Ordering::AcqRel) + place.bytes;
-        (count < WAITING_PER_APP && bytes <= WAITING_BYTES_PER_APP).then_some(place)
+        let bytes = self.bytes.fetch_add(share.bytes, Ordering::AcqRel) + share.bytes;
+        (count < WAITING_PER_APP && bytes <= WAITING_BYTES_PER_APP).then_some(share)
     }
 }
 
@@ -104,13 +104,13 @@ fn bytes_of(request: &Request<Body>) -> usize {
     fields.sum::<usize>() + request.method().as_str().len() + host + path + body
 }
 
-/// One of them.
-pub(super) struct Place {
+/// What one request that waits takes of the app's bounds, until it is dropped.
+pub(super) struct WaitingShare {
     of: Arc<Waiting>,
     bytes: usize,
 }
 
-impl Drop for Place {
+impl Drop for WaitingShare {
     fn drop(&mut self) {
         self.of.count.fetch_sub(1, Ordering::AcqRel);
         self.of.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
@@ -170,12 +170,12 @@ mod tests {
             let waiting = shared.waiting(&"a".parse().unwrap());
             let one = request(bytes);
             let most = WAITING_PER_APP.min(WAITING_BYTES_PER_APP / bytes_of(&one));
-            let places: Vec<Place> =
-                std::iter::from_fn(|| waiting.place(&one)).take(2 * MAX_OPS + 1).collect();
-            assert_eq!(places.len(), most, "{bytes}");
-            assert!(shared.waiting(&"b".parse().unwrap()).place(&one).is_some());
-            drop(places);
-            assert!(waiting.place(&one).is_some(), "places are given back");
+            let shares: Vec<WaitingShare> =
+                std::iter::from_fn(|| waiting.share(&one)).take(2 * MAX_OPS + 1).collect();
+            assert_eq!(shares.len(), most, "{bytes}");
+            assert!(shared.waiting(&"b".parse().unwrap()).share(&one).is_some());
+            drop(shares);
+            assert!(waiting.share(&one).is_some(), "shares are given back");
         }
     }
 

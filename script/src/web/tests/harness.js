@@ -42,6 +42,11 @@
     return thrown.error;
   };
   global.bytes = (text) => new TextEncoder().encode(text);
+  global.seq = (n, from = 0) => Uint8Array.from({ length: n }, (_, i) => (from + i) & 255);
+  global.hex = (data) => [...new Uint8Array(data)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  global.unhex = (digits) => Uint8Array.from(digits.match(/../g), (byte) => parseInt(byte, 16));
+  global.b64 = (data) => new Uint8Array(data).toBase64({ alphabet: 'base64url', omitPadding: true });
+  global.unb64 = (text) => Uint8Array.fromBase64(text, { alphabet: 'base64url' });
   global.text = (data) => new TextDecoder().decode(data);
   global.host = internals.host;
   global.dispatch = internals.dispatch;

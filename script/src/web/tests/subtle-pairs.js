@@ -24,11 +24,6 @@ const pairs = {
   "X25519": {"pkcs8": "MC4CAQAwBQYDK2VuBCIEILDc_x-ZRrjJoZducfB7USs2dLsdMZ9QzGPwIHKaDwht", "spki": "MCowBQYDK2VuAyEAvDoUasTQHZ_5XlzcC0xQVWFJYLFlixh-lqpYwkN84UQ", "raw": "vDoUasTQHZ_5XlzcC0xQVWFJYLFlixh-lqpYwkN84UQ", "other": "StWXyGfQ_HdzFAe6xi6s5Aljw4GCE37ttupjhjJ26kQ", "shared": "5ae16cb26e825177ac1cc4e7a79b7e4556deb6fdd5fe7de488d716519b8af43e"},
 };
 const subtle = crypto.subtle;
-const seq = (n, from = 0) => Uint8Array.from({ length: n }, (_, i) => (from + i) & 255);
-const hex = (data) => [...new Uint8Array(data)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-const unhex = (digits) => Uint8Array.from(digits.match(/../g), (byte) => parseInt(byte, 16));
-const b64 = (data) => new Uint8Array(data).toBase64({ alphabet: 'base64url', omitPadding: true });
-const unb64 = (text) => Uint8Array.fromBase64(text, { alphabet: 'base64url' });
 const message = bytes('The quick brown fox jumps over the lazy dog');
 const hashes = ['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'];
 const curves = ['P-256', 'P-384', 'P-521'];

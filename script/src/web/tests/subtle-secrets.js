@@ -41,11 +41,6 @@ const known = {
   "hmac MD5": "c39516882f2be1245f58eecf2861f591",
 };
 const subtle = crypto.subtle;
-const seq = (n, from = 0) => Uint8Array.from({ length: n }, (_, i) => (from + i) & 255);
-const hex = (data) => [...new Uint8Array(data)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-const unhex = (digits) => Uint8Array.from(digits.match(/../g), (byte) => parseInt(byte, 16));
-const b64 = (data) => new Uint8Array(data).toBase64({ alphabet: 'base64url', omitPadding: true });
-const unb64 = (text) => Uint8Array.fromBase64(text, { alphabet: 'base64url' });
 const message = bytes('The quick brown fox jumps over the lazy dog');
 const hashes = ['SHA-1', 'SHA-256', 'SHA-384', 'SHA-512'];
 
