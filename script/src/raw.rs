@@ -17,6 +17,12 @@ pub(crate) fn is_proxy(value: &Value<'_>) -> bool {
     unsafe { qjs::JS_IsProxy(value.as_raw()) }
 }
 
+/// Whether it is an ArrayBuffer.
+pub(crate) fn is_buffer(value: &Value<'_>) -> bool {
+    // SAFETY: as in `class_id`.
+    unsafe { qjs::JS_IsArrayBuffer(value.as_raw()) }
+}
+
 /// The string's UTF-16 units, lone surrogates as they are.
 pub(crate) fn units<'js>(ctx: &Ctx<'js>, text: &Value<'js>) -> Result<Vec<u16>> {
     let mut len: qjs::size_t = 0;

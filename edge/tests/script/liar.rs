@@ -74,7 +74,7 @@ fn never_reads(socket: &mut UnixStream) {
         let (method, url) = ("X".repeat(30_000), "http://b.example/x".to_owned());
         let request = Box::new(Request { method, url, headers: Vec::new(), body: BodyRef::None });
         let destination = Destination::Outside;
-        say(socket, &Effect::Fetch { op: OpId(op), event: life, destination, request, follow: true });
+        say(socket, &Effect::Fetch { op: OpId(op), event: life, destination, request });
         if op % ASKS == 0 {
             std::thread::sleep(ANSWERED);
         }

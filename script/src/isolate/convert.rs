@@ -36,15 +36,16 @@ pub(crate) fn error<'js>(ctx: &Ctx<'js>, state: &State, thrown: &Value<'js>) -> 
     }
 }
 
-fn list<'js>(ctx: &Ctx<'js>, headers: Headers) -> Result<Array<'js>> {
-    let array = Array::new(ctx.clone())?;
-    for (index, (name, value)) in headers.into_iter().enumerate() {
-        let pair = Array::new(ctx.clone())?;
-        pair.set(0, name)?;
-        pair.set(1, value)?;
-        array.set(index, pair)?;
+/// Gives an object the lists of the names and of the values of headers, names in lower case.
+fn set_headers<'js>(ctx: &Ctx<'js>, object: &Object<'js>, headers: Headers) -> Result<()> {
+    let (names, values) = (Array::new(ctx.clone())?, Array::new(ctx.clone())?);
+    for (index, (mut name, value)) in headers.into_iter().enumerate() {
+        name.make_ascii_lowercase();
+        names.set(index, name)?;
+        values.set(index, value)?;
     }
-    Ok(array)
+    object.set("names", names)?;
+    object.set("values", values)
 }
 
 /// The body of a message to this call.
@@ -71,7 +72,7 @@ pub(crate) fn request<'js>(
     let head = bare(ctx)?;
     head.set("method", request.method)?;
     head.set("url", request.url)?;
-    head.set("headers", list(ctx, request.headers)?)?;
+    set_headers(ctx, &head, request.headers)?;
     Ok((head, body(ctx, state, event, request.body)?))
 }
 
@@ -89,7 +90,7 @@ pub(crate) fn response<'js>(
     };
     object.set("status", response.status)?;
     object.set("statusText", response.status_text)?;
-    object.set("headers", list(ctx, response.headers)?)?;
+    set_headers(ctx, &object, response.headers)?;
     match socket {
         Some(socket) => {
             object.set("body", Value::new_null(ctx.clone()))?;
@@ -107,10 +108,10 @@ pub(crate) fn response<'js>(
 fn headers_of<'js>(ctx: &Ctx<'js>, state: &State, object: &Object<'js>, beside: usize) -> Result<Headers> {
     let mut headers = Headers::new();
     let mut bytes = beside;
-    for pair in object.get::<_, Array<'js>>("headers")?.iter::<Array<'js>>() {
-        let pair = pair?;
-        let name = text(ctx, state, &pair.get::<rquickjs::String<'js>>(0)?)?;
-        let value = text(ctx, state, &pair.get::<rquickjs::String<'js>>(1)?)?;
+    let (names, values): (Array<'js>, Array<'js>) = (object.get("names")?, object.get("values")?);
+    for at in 0..names.len() {
+        let name = text(ctx, state, &names.get::<rquickjs::String<'js>>(at)?)?;
+        let value = text(ctx, state, &values.get::<rquickjs::String<'js>>(at)?)?;
         bytes += name.len() + value.len();
         if bytes > HEAD_BYTES {
             break;

@@ -100,33 +100,41 @@
     return (argument, env, context) => apply(exported[name], exported, [argument, env, context]);
   };
 
-  /// A handler's context, and a promise of what it is to wait for, to be asked for once the handler has settled.
-  const context = (event) => dispatch.context?.() ?? { ctx: new ExecutionContext(secret, event), settled: () => undefined };
+  /// A handler's context: how much of what it is to wait for goes on, and a promise of the end of that.
+  const context = (event) => dispatch.context?.() ?? { ctx: new ExecutionContext(secret, event), waiting: 0, settled: undefined };
 
-  /// Runs a handler; whatever it comes to is told once.
-  const run = (event, name, begin) => {
-    const { ctx, settled } = context(event);
+  /// Runs a handler; what `finish` makes of its result is told once.
+  const run = (event, name, begin, finish) => {
+    const around = context(event);
     const end = (tell, value) => {
+      if (around.waiting === 0) return tell(event, value);
       natives.wait(event);
       tell(event, value);
       const waited = () => natives.waited(event);
-      apply(then, apply(resolve, PromiseConstructor, [settled()]), [waited, waited]);
+      apply(then, around.settled(), [waited, waited]);
     };
-    let result;
-    try {
+    answer(event, () => {
       if (handlers[name] === undefined) throw new Error(`Handler does not export a ${name}() function.`);
-      result = apply(resolve, PromiseConstructor, [begin(handlers[name], ctx)]);
-    } catch (error) {
-      return end(natives.failed, error);
-    }
-    apply(then, result, [(value) => end(natives.settled, value), (error) => end(natives.failed, error)]);
+      return begin(handlers[name], around.ctx);
+    }, (value) => {
+      let told;
+      try { told = finish(value); } catch (error) { return end(natives.failed, error); }
+      end(natives.settled, told);
+    }, (error) => end(natives.failed, error));
   };
 
-  /// Runs a handler of an object; whatever it comes to is told once.
-  const answer = (event, begin, tell) => {
+  /// Begins something, and tells what it has come to.
+  const answer = (event, begin, tell, fail = (error) => natives.failed(event, error)) => {
     let result;
-    try { result = apply(resolve, PromiseConstructor, [begin()]); } catch (error) { return natives.failed(event, error); }
-    apply(then, result, [(value) => tell(event, value), (error) => natives.failed(event, error)]);
+    try { result = apply(resolve, PromiseConstructor, [begin()]); } catch (error) { return fail(error); }
+    apply(then, result, [tell, fail]);
+  };
+  const told = (event) => (value) => natives.settled(event, value);
+  /// Tells a handler's answer to a request.
+  const answered = (event, head) => (value) => {
+    let response;
+    try { response = dispatch.response(head, value); } catch (error) { return natives.failed(event, error); }
+    natives.settled(event, response);
   };
 
   return {
@@ -158,12 +166,12 @@
         const { object } = instances[instance];
         if (typeof object.fetch !== 'function') throw new TypeError('Handler does not export a fetch() function.');
         dispatch.setEvent(event);
-        return dispatch.fetch((request) => apply(object.fetch, object, [request]), head, body);
-      }, natives.settled);
+        return apply(object.fetch, object, [dispatch.request(head, body)]);
+      }, answered(event, head));
     },
 
     objectCall(instance, event, method, args) {
-      answer(event, () => dispatch.callMethod(instances[instance].object, method, args), natives.returned);
+      answer(event, () => dispatch.callMethod(instances[instance].object, method, args), (value) => natives.returned(event, value));
     },
 
     objectAlarm(instance, event, scheduledTime, retryCount) {
@@ -171,7 +179,7 @@
         const { object } = instances[instance];
         if (typeof object.alarm !== 'function') throw new TypeError('Your Durable Object class must have an alarm() handler in order to call setAlarm()');
         return apply(object.alarm, object, [{ isRetry: retryCount > 0, retryCount, scheduledTime }]);
-      }, natives.settled);
+      }, told(event));
     },
 
     /// Runs what is in a critical section.
@@ -228,11 +236,11 @@
     },
 
     fetch(event, head, body) {
-      run(event, 'fetch', (fetch, context) => dispatch.fetch(fetch, head, body, env, context));
+      run(event, 'fetch', (fetch, context) => fetch(dispatch.request(head, body), env, context), (value) => dispatch.response(head, value));
     },
 
     scheduled(event, cron, time) {
-      run(event, 'scheduled', (scheduled, context) => dispatch.scheduled(scheduled, cron, time, env, context));
+      run(event, 'scheduled', (scheduled, context) => dispatch.scheduled(scheduled, cron, time, env, context), (value) => value);
     },
 
     abort(event) {

@@ -130,10 +130,10 @@ impl State {
     /// What has passed the gates goes to the edge, or to where it is meant for in here.
     pub(crate) fn release(&self, effect: Effect) {
         match effect {
-            Effect::Fetch { op, event, destination: Destination::Object(object), request, follow } => {
+            Effect::Fetch { op, event, destination: Destination::Object(object), request } => {
                 if self.objects.borrow().is_elsewhere(object.id) {
                     let destination = Destination::Object(object);
-                    self.tell_of(event, Effect::Fetch { op, event, destination, request, follow });
+                    self.tell_of(event, Effect::Fetch { op, event, destination, request });
                 } else {
                     self.fetch_here(op, object, request);
                 }
@@ -347,7 +347,7 @@ impl State {
             Event::Fetch { target: Target::Object(object), request, .. } => {
                 let destination = Destination::Object(object);
                 let event = scope.event;
-                self.tell_of(event, Effect::Fetch { op, event, destination, request, follow: false });
+                self.tell_of(event, Effect::Fetch { op, event, destination, request });
             }
             Event::Rpc { object, method, args, .. } => {
                 let event = scope.event;

@@ -288,7 +288,6 @@ fn send<'js>(
     object: &Object<'js>,
 ) -> Result<Object<'js>> {
     let event = scope.event;
-    let follow = object.get::<_, Option<String>>("redirect")?.is_none_or(|redirect| redirect == "follow");
     admit(ctx, state, event)?;
     let request = Box::new(convert::request_of(ctx, state, event, object)?);
     if let Destination::Port { upgrade, .. } = &mut destination {
@@ -297,7 +296,7 @@ fn send<'js>(
     let added = add_op(ctx, state, scope, request.weight());
     let (promise, op) = added.or_else(|why| refused(ctx, why, || abandon_body(ctx, state, &request.body)))?;
     let body = convert::made(&request.body);
-    state.push(Effect::Fetch { op, event, destination, request, follow });
+    state.push(Effect::Fetch { op, event, destination, request });
     named(ctx, state, body)?;
     let result = bare(ctx)?;
     result.set("op", number(op.0))?;

@@ -28,7 +28,7 @@ pub enum Effect {
     },
     /// CPU time that was used and that the end of no call has told, in microseconds. No time is told twice.
     Used(u64),
-    /// A handler wants a request made.
+    /// A handler wants a request made; a redirect is an answer.
     Fetch {
         /// Its name from here on.
         op: OpId,
@@ -38,8 +38,6 @@ pub enum Effect {
         destination: Destination,
         /// The request.
         request: Box<Request>,
-        /// Whether redirects are followed.
-        follow: bool,
     },
     /// A handler has lost interest in what it asked for.
     Cancel(OpId),

@@ -202,12 +202,11 @@ fn effect() -> impl Strategy<Value = Effect> {
             .prop_map(|(event, response)| Effect::Responded(EventId(event), Box::new(response))),
         (id(), error()).prop_map(|(event, error)| Effect::Failed(EventId(event), error)),
         (id(), id()).prop_map(|(event, cpu_us)| Effect::Done { event: EventId(event), cpu_us }),
-        (id(), id(), request(), any::<bool>()).prop_map(|(op, event, request, follow)| Effect::Fetch {
+        (id(), id(), request(), any::<bool>()).prop_map(|(op, event, request, outside)| Effect::Fetch {
             op: OpId(op),
             event: EventId(event),
-            destination: if follow { Destination::Outside } else { Destination::Assets },
-            request,
-            follow
+            destination: if outside { Destination::Outside } else { Destination::Assets },
+            request
         }),
         id().prop_map(|op| Effect::Cancel(OpId(op))),
         (id(), piece()).prop_map(|(body, piece)| Effect::Body(ScriptBody(body), piece)),
@@ -226,8 +225,7 @@ fn effect() -> impl Strategy<Value = Effect> {
             op: OpId(op),
             event: EventId(event),
             destination: Destination::Object(object),
-            request,
-            follow: false
+            request
         }),
         (id(), id(), object(), text(), arguments()).prop_map(|(op, event, object, method, args)| {
             Effect::Rpc { op: OpId(op), event: EventId(event), object, method, args }
@@ -247,7 +245,7 @@ fn effect() -> impl Strategy<Value = Effect> {
         (id(), object(), any::<u16>(), request(), any::<bool>()).prop_map(
             |(op, object, port, request, upgrade)| {
                 let destination = Destination::Port { object: object.id, port, upgrade };
-                Effect::Fetch { op: OpId(op), event: EventId(op), destination, request, follow: false }
+                Effect::Fetch { op: OpId(op), event: EventId(op), destination, request }
             }
         ),
     ]

@@ -56,6 +56,7 @@ fn copy<'js>(ctx: Ctx<'js>, from: Bytes<'js>) -> Result<Bytes<'js>> {
 /// What `console.log` needs to know of values and no JavaScript can tell.
 fn looks<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
     table.set("isProxy", Function::new(ctx.clone(), |value: Value<'js>| raw::is_proxy(&value))?)?;
+    table.set("isBuffer", Function::new(ctx.clone(), |value: Value<'js>| raw::is_buffer(&value))?)?;
     table.set("classId", Function::new(ctx.clone(), |value: Value<'js>| raw::class_id(&value))?)?;
     table.set("promise", Function::new(ctx.clone(), promise)?)?;
     Ok(())

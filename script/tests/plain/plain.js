@@ -10,14 +10,15 @@
       global.setTimeout = (f, ms) => host.timer(ms, f);
       global.clearTimeout = (id) => host.clearTimer(id);
       global.fetch = (url, init = {}) => {
-        const { op, promise } = host.fetch({ destination: 'outside', method: 'GET', url, headers: [], body: null, ...init });
+        const { op, promise } = host.fetch({ destination: 'outside', method: 'GET', url, names: [], values: [], body: null, ...init });
         promise.op = op;
         return promise;
       };
       global.host = host;
       global.event = () => event;
     },
-    fetch: (handler, head, body, env, ctx) => (async () => ({ status: 200, statusText: '', headers: [], body: null, ...await handler({ ...head, body }, env, ctx) }))(),
+    request: (head, body) => ({ ...head, body }),
+    response: (head, given) => ({ status: 200, statusText: '', names: [], values: [], body: null, ...given }),
     scheduled: (handler, cron, time, env, ctx) => handler({ cron, scheduledTime: time }, env, ctx),
     abort: (id) => { globalThis.aborted.push(id); },
     setEvent: (id) => { event = id; },

@@ -43,7 +43,7 @@ fn request(body: BodyRef) -> Request {
 
 fn fetch(op: u64, event: EventId, body: BodyRef) -> Effect {
     let (destination, request) = (Destination::Outside, Box::new(request(body)));
-    Effect::Fetch { op: OpId(op), event, destination, request, follow: true }
+    Effect::Fetch { op: OpId(op), event, destination, request }
 }
 
 fn data(body: u64, count: usize) -> Effect {
@@ -421,7 +421,6 @@ fn port(of: u8, port: u16) -> Effect {
         event: EventId(7),
         destination: Destination::Port { object: object(of).id, port, upgrade: false },
         request: Box::new(request(BodyRef::None)),
-        follow: false,
     }
 }
 

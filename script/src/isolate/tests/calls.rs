@@ -12,7 +12,7 @@ fn handler(body: &str) -> Bench {
 #[test]
 fn a_request_is_answered() {
     let mut bench =
-        handler("return { status: 201, headers: [['a', request.url]], body: bytes(request.method) }");
+        handler("return { status: 201, names: ['a'], values: [request.url], body: bytes(request.method) }");
     let (event, effects) = bench.request("http://a.example/", text_body("x"));
     let [Effect::Responded(answered, response), Effect::Done { event: done, .. }] = &effects[..] else {
         panic!("{effects:?}")
@@ -47,12 +47,12 @@ fn a_cron_calls_its_handler() {
 #[test]
 fn requests_go_to_the_edge_and_their_outcome_comes_back() {
     let mut bench = handler(
-        "try { const got = await fetch('http://b.example/x', { method: 'PUT', headers: [['n', 'v']], body: bytes('put') });
+        "try { const got = await fetch('http://b.example/x', { method: 'PUT', names: ['n'], values: ['v'], body: bytes('put') });
             return { status: got.status, body: got.body };
         } catch (error) { return { body: bytes(String(error)) }; }",
     );
     let (event, effects) = bench.request("/", BodyRef::None);
-    let [Effect::Fetch { op, event: of, destination: Destination::Outside, request, follow: true }] =
+    let [Effect::Fetch { op, event: of, destination: Destination::Outside, request }] =
         &effects[..]
     else {
         panic!("{effects:?}")

@@ -62,10 +62,9 @@ fn asked(edge: &Edge) -> (OpId, u16, bool, String) {
             op,
             destination: Destination::Port { object, port, upgrade },
             request,
-            follow,
             ..
         } => {
-            assert!(*object == only(edge) && !follow);
+            assert!(*object == only(edge));
             Some((*op, *port, *upgrade, request.url.clone()))
         }
         _ => None,

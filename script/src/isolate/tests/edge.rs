@@ -217,6 +217,15 @@ impl Edge {
         }
     }
 
+    pub(super) fn request_with(&mut self, url: &str, headers: &[(&str, &str)]) -> EventId {
+        let event = self.id();
+        let url = format!("http://a.example{url}");
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let request = Request { method: "GET".to_owned(), url, headers, body: BodyRef::None };
+        self.give(Event::Fetch { event, target: Target::Worker, request: Box::new(request) });
+        event
+    }
+
     pub(super) fn request(&mut self, url: &str) -> EventId {
         let event = self.id();
         let url = format!("http://a.example{url}");

@@ -1,6 +1,7 @@
 mod bodies;
 mod calls;
 mod containers;
+mod cost;
 mod edge;
 mod gates;
 mod given;

@@ -27,6 +27,8 @@ const APP: &str = "import { Container } from '@cloudflare/containers';
         later(what) { console.log('later ' + what); }
     }
     export class B extends Container {}
+    import { DurableObject } from 'cloudflare:workers';
+    export class P extends DurableObject { fetch() { return new Response('x'); } }
     export default { async fetch(request, env) {
         const stub = env.A.getByName('one');
         const { pathname } = new URL(request.url);
@@ -34,6 +36,8 @@ const APP: &str = "import { Container } from '@cloudflare/containers';
         if (pathname === '/state') return Response.json((await stub.getState()).status);
         if (pathname === '/start') { await stub.start(); return new Response('started'); }
         if (pathname === '/later') { await stub.schedule(2, 'later', 'this'); return new Response('planned'); }
+        if (pathname === '/worker') return new Response('x');
+        if (pathname === '/object') return env.P.getByName('one').fetch(request);
         if (pathname === '/unknown') return new Response(String(await env.B.getByName('x').getState().catch((error) => error.message)));
         return stub.fetch(request);
     } }";
@@ -61,6 +65,8 @@ fn load() -> Load {
         });
     }
     load.objects[0].container = true;
+    load.env.push(("P".to_owned(), crate::message::Variable::Objects("P".to_owned())));
+    load.objects.push(crate::message::ObjectClass { name: "P".to_owned(), key: [3; 32], container: false });
     load
 }
 
@@ -77,8 +83,8 @@ enum Fate {
 }
 
 /// The fake edge with one container and the object's alarm.
-struct World {
-    edge: Edge,
+pub(super) struct World {
+    pub(super) edge: Edge,
     fate: Fate,
     running: bool,
     /// The alarm's call, while it goes on.
@@ -92,6 +98,9 @@ struct World {
 }
 
 impl World {
+    pub(super) fn listening() -> Self { Self::new(Fate::Listens) }
+    pub(super) fn reset(&mut self) { self.dealt = 0; self.asked.clear(); }
+
     fn new(fate: Fate) -> Self {
         let edge = Edge::of(load());
         Self {
@@ -113,7 +122,7 @@ impl World {
     }
 
     /// Deals with all that was told.
-    fn deal(&mut self) {
+    pub(super) fn deal(&mut self) {
         while self.dealt < self.edge.seen.len() {
             let effect = self.edge.seen[self.dealt].clone();
             self.dealt += 1;
@@ -179,7 +188,7 @@ impl World {
     }
 
     /// Asks, and waits so long for the answer: its status and text.
-    fn get(&mut self, path: &str, most_ms: u64) -> (u16, String) {
+    pub(super) fn get(&mut self, path: &str, most_ms: u64) -> (u16, String) {
         let event = self.edge.request(path);
         self.deal();
         for _ in 0..most_ms / 100 {

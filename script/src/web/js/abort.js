@@ -7,39 +7,52 @@
   const { Event, EventTarget } = internal.classes;
   const key = {};
 
+  // The object is made for who asks for it, and lists with their first.
+  const NONE = p.freeze([]);
+  const STATE = { __proto__: null, aborted: false, reason: undefined, algorithms: NONE, sources: NONE, dependents: NONE, object: undefined };
+  const fresh = () => ({ __proto__: STATE });
+  const objectOf = (state) => state.object ?? new AbortSignal(key, state);
+  function add(state, name, item) {
+    const list = state[name];
+    if (list === NONE) state[name] = [item];
+    else list[list.length] = item;
+  }
+
   let signalState;
   class AbortSignal extends EventTarget {
-    #state = { aborted: false, reason: undefined, algorithms: [], sources: [], dependents: [] };
+    #state;
     static {
       signalState = (signal) => { if (!isObject(signal) || !(#state in signal)) throw illegal(); return signal.#state; };
       internal.isSignal = (value) => isObject(value) && #state in value;
     }
-    constructor(secret) {
+    constructor(secret, state) {
       if (secret !== key) throw new TypeError('Illegal constructor');
       super();
+      this.#state = state;
+      state.object = this;
     }
     get aborted() { return signalState(this).aborted; }
     get reason() { return signalState(this).reason; }
     throwIfAborted() { const state = signalState(this); if (state.aborted) throw state.reason; }
     static abort(reason = undefined) {
-      const signal = new AbortSignal(key);
-      abort(signal, arguments.length === 0 || reason === undefined ? abortError() : reason);
-      return signal;
+      const state = fresh();
+      abort(state, arguments.length === 0 || reason === undefined ? abortError() : reason);
+      return objectOf(state);
     }
     static timeout(delay) {
       internal.inEvent();
-      const signal = new AbortSignal(key);
-      host.timer(internal.delay(delay), () => abort(signal, dom('TimeoutError', 'The operation was aborted due to timeout')));
-      return signal;
+      const state = fresh();
+      host.timer(internal.delay(delay), () => abort(state, dom('TimeoutError', 'The operation was aborted due to timeout')));
+      return objectOf(state);
     }
     static any(signals) {
       if (!isObject(signals) || typeof signals[p.symbolIterator] !== 'function') throw wrongArgument('AbortSignal', 'any', 1, 'Array');
       const list = [];
       for (const signal of signals) {
         if (!internal.isSignal(signal)) throw wrongArgument('AbortSignal', 'any', 1, 'Array');
-        list[list.length] = signal;
+        list[list.length] = signalState(signal);
       }
-      return any(list);
+      return objectOf(any(list));
     }
   }
   finish(AbortSignal, 'AbortSignal');
@@ -47,63 +60,58 @@
   shape(AbortSignal, 'AbortSignal', ['aborted', 'reason', 'onabort']);
   const abortError = () => dom('AbortError', 'The operation was aborted');
 
-  function abort(signal, reason) {
-    const state = signalState(signal);
+  function abort(state, reason) {
     if (state.aborted) return;
     state.aborted = true;
     state.reason = reason;
     const { dependents, algorithms } = state;
-    state.dependents = [];
-    state.algorithms = [];
+    state.dependents = state.algorithms = NONE;
     const woken = [];
     for (let i = 0; i < dependents.length; i++) {
-      const other = signalState(dependents[i]);
+      const other = dependents[i];
       if (other.aborted) continue;
       other.aborted = true;
       other.reason = reason;
-      woken[woken.length] = dependents[i];
+      woken[woken.length] = other;
     }
-    run(signal, algorithms);
+    run(state, algorithms);
     for (let i = 0; i < woken.length; i++) {
-      const other = signalState(woken[i]);
-      const own = other.algorithms;
-      other.algorithms = [];
+      const own = woken[i].algorithms;
+      woken[i].algorithms = NONE;
       run(woken[i], own);
     }
   }
-  function run(signal, algorithms) {
-    for (let i = 0; i < algorithms.length; i++) algorithms[i](signalState(signal).reason);
+  function run(state, algorithms) {
+    for (let i = 0; i < algorithms.length; i++) algorithms[i](state.reason);
     // Whoever aborts goes on, whatever a listener does.
-    if (internal.hasListeners(signal, 'abort')) try { fire(signal, new Event('abort')); } catch (error) { internal.globals.reportError(error); }
+    const { object } = state;
+    if (object !== undefined && internal.hasListeners(object, 'abort')) try { fire(object, new Event('abort')); } catch (error) { internal.globals.reportError(error); }
   }
 
   // A signal that aborts with the first of these. Those that depend on others stand for them.
   function any(list) {
-    const signal = new AbortSignal(key);
-    const state = signalState(signal);
+    const state = fresh();
     for (let i = 0; i < list.length; i++) {
-      const source = signalState(list[i]);
-      if (!source.aborted) continue;
+      if (!list[i].aborted) continue;
       state.aborted = true;
-      state.reason = source.reason;
-      return signal;
+      state.reason = list[i].reason;
+      return state;
     }
     for (let i = 0; i < list.length; i++) {
-      const own = signalState(list[i]).sources;
+      const own = list[i].sources;
       const sources = own.length > 0 ? own : [list[i]];
       for (let j = 0; j < sources.length; j++) {
         if (p.arrayIndexOf(state.sources, sources[j]) >= 0) continue;
-        state.sources[state.sources.length] = sources[j];
-        const { dependents } = signalState(sources[j]);
-        dependents[dependents.length] = signal;
+        add(state, 'sources', sources[j]);
+        add(sources[j], 'dependents', state);
       }
     }
-    return signal;
+    return state;
   }
 
   class AbortController {
-    #signal = new AbortSignal(key);
-    get signal() { if (!isObject(this) || !(#signal in this)) throw illegal(); return this.#signal; }
+    #signal = fresh();
+    get signal() { if (!isObject(this) || !(#signal in this)) throw illegal(); return objectOf(this.#signal); }
     abort(reason = undefined) {
       if (!isObject(this) || !(#signal in this)) throw illegal();
       abort(this.#signal, reason === undefined ? abortError() : reason);
@@ -112,16 +120,16 @@
   finish(AbortController, 'AbortController');
   shape(AbortController, 'AbortController', ['signal']);
 
+  // Within, a signal is its state; `signalState` and `signalObject` go from one to the other.
   internal.signalState = signalState;
-  internal.abortSignal = (signal, reason) => abort(signal, reason === undefined ? abortError() : reason);
-  internal.newSignal = () => new AbortSignal(key);
-  internal.anySignal = any;
+  internal.signalObject = objectOf;
+  internal.abortSignal = (state, reason) => abort(state, reason === undefined ? abortError() : reason);
+  internal.newSignal = fresh;
   // Runs once when the signal aborts; gives a function that takes it back.
-  internal.onAbort = (signal, algorithm) => {
-    const { algorithms } = signalState(signal);
-    algorithms[algorithms.length] = algorithm;
+  internal.onAbort = (state, algorithm) => {
+    add(state, 'algorithms', algorithm);
     return () => {
-      const list = signalState(signal).algorithms;
+      const list = state.algorithms;
       const at = p.arrayIndexOf(list, algorithm);
       if (at >= 0) p.arrayRemove(list, at);
     };

@@ -12,7 +12,9 @@
   const used = () => new TypeError('Body has already been used. It can only be used once. Use tee() first if you need to read it twice.');
   const notBytes = () => new TypeError('This ReadableStream did not return bytes.');
 
-  const record = (bytes, stream) => ({ bytes, stream, used: false });
+  const RECORD = { __proto__: null, bytes: undefined, stream: undefined, used: false };
+  const record = (bytes, stream) => ({ __proto__: RECORD, bytes, stream });
+  const nothing = () => ({ __proto__: RECORD });
   const isNull = (body) => body.bytes === undefined && body.stream === undefined;
   const disturbed = (body) => body.used || (body.stream !== undefined && body.stream.disturbed);
 
@@ -88,7 +90,7 @@
     }
   }
   function clone(body) {
-    if (isNull(body)) return record(undefined, undefined);
+    if (isNull(body)) return nothing();
     if (disturbed(body)) throw used();
     if (body.stream === undefined) return record(body.bytes, undefined);
     const branches = readable.tee(body.stream);
@@ -172,7 +174,7 @@
 
   // What the host gave as a body.
   function receive(given) {
-    if (given === null || given === undefined) return record(undefined, undefined);
+    if (given === null || given === undefined) return nothing();
     const bytes = bytesOf(given);
     return bytes !== null ? record(bytes, undefined) : record(undefined, internal.hostStream(given.host, given.length));
   }
@@ -180,9 +182,19 @@
   const key = {};
   let partsOf;
   class Body {
-    // { body, headers() } of the owner.
+    // What the owner is inside: { kind, body, headers } and what else it has.
     #parts;
-    static { partsOf = (owner) => { if (!isObject(owner) || !(#parts in owner)) throw illegal(); return owner.#parts; }; }
+    static {
+      partsOf = (owner) => { if (!isObject(owner) || !(#parts in owner)) throw illegal(); return owner.#parts; };
+      internal.bodyOwner = (kind) => ({
+        __proto__: null,
+        is: (value) => isObject(value) && #parts in value && value.#parts.kind === kind,
+        stateOf(value) {
+          if (!isObject(value) || !(#parts in value) || value.#parts.kind !== kind) throw illegal();
+          return value.#parts;
+        },
+      });
+    }
     constructor(secret, parts) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#parts = parts; }
     get body() { const stream = streamOf(partsOf(this).body); return stream === null ? null : stream.object; }
     get bodyUsed() { return disturbed(partsOf(this).body); }
@@ -276,5 +288,5 @@
   delete internal.classes.Body;
   internal.Body = Body;
   internal.typeText = typeText;
-  internal.bodies = { __proto__: null, key, extract, clone, move, send, receive, isNull, disturbed, record, checkUsable, used };
+  internal.bodies = { __proto__: null, key, extract, clone, move, send, receive, isNull, disturbed, record, nothing, checkUsable, used };
 });

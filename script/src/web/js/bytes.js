@@ -200,40 +200,39 @@
   }
 
   function newController(stream, pull, cancelling, mark, autoSize) {
-    const c = {
-      stream, queue: newQueue(), started: false, closing: false, pulling: false, again: false, mark, pending: [], request: undefined,
-      pullAlgorithm: pull, cancelAlgorithm: cancelling, object: undefined,
-      byob: (view, least, request) => pullInto(c, view, least, request),
-      pull(request) {
-        if (c.queue.total > 0) {
-          const chunk = take2(c);
-          drained(c);
-          request.chunk(chunk);
-          return;
-        }
-        if (autoSize !== undefined)
-          c.pending[c.pending.length] = { buffer: new p.ArrayBuffer(autoSize), whole: autoSize, start: 0, length: autoSize, filled: 0, least: 1, size: 1, name: 'Uint8Array', kind: 'default' };
-        const { requests } = c.stream.reader;
-        requests[requests.length] = request;
-        callPull(c);
-      },
-      cancel(reason) {
-        invalidate(c);
-        c.pending = [];
-        internal.clear(c.queue);
-        const result = c.cancelAlgorithm(reason);
-        clearAlgorithms(c);
-        return result;
-      },
-      release() {
-        if (c.pending.length === 0) return;
-        c.pending[0].kind = 'none';
-        c.pending = [c.pending[0]];
-      },
-    };
-    stream.controller = c;
-    return c;
+    return (stream.controller = { __proto__: CONTROLLER, stream, queue: newQueue(), mark, pending: [], autoSize, pullAlgorithm: pull, cancelAlgorithm: cancelling });
   }
+  const CONTROLLER = {
+    __proto__: null, started: false, closing: false, pulling: false, again: false, request: undefined, object: undefined,
+    byob(view, least, request) { pullInto(this, view, least, request); },
+    pull(request) {
+      if (this.queue.total > 0) {
+        const chunk = take2(this);
+        drained(this);
+        request.chunk(chunk);
+        return;
+      }
+      const { autoSize } = this;
+      if (autoSize !== undefined)
+        this.pending[this.pending.length] = { buffer: new p.ArrayBuffer(autoSize), whole: autoSize, start: 0, length: autoSize, filled: 0, least: 1, size: 1, name: 'Uint8Array', kind: 'default' };
+      const { requests } = this.stream.reader;
+      requests[requests.length] = request;
+      callPull(this);
+    },
+    cancel(reason) {
+      invalidate(this);
+      this.pending = [];
+      internal.clear(this.queue);
+      const result = this.cancelAlgorithm(reason);
+      clearAlgorithms(this);
+      return result;
+    },
+    release() {
+      if (this.pending.length === 0) return;
+      this.pending[0].kind = 'none';
+      this.pending = [this.pending[0]];
+    },
+  };
   const begin = (c, start) => then(h.attempt(start), () => { c.started = true; callPull(c); }, (error) => failBytes(c, error));
 
   internal.makeByteStream = (pull, cancelling, mark = 0) => {
@@ -371,46 +370,57 @@
   // ---- Bodies ----
 
   // A body of the host: { id, length } and, for those who wait for its end, a promise.
-  internal.hostStream = (id, length = undefined) => hostStream({ id, length, ended: undefined, forget: undefined });
-  function hostStream(body) {
-    const stream = readable.wrap(newState());
-    ownHost(stream, body);
-    return stream;
+  internal.hostStream = (id, length = undefined) => hostStream({ __proto__: null, id, length, ended: undefined, forget: undefined });
+  // The controller of a stream of ours is made when it is first needed, and begins at once.
+  function ours(stream, source) {
+    const c = newController(stream, () => source.pull(c), (reason) => source.cancel(reason), 0, undefined);
+    c.started = true;
+    return c;
   }
-  // The state is, or in place becomes, a stream of the host's body.
-  function ownHost(stream, body) {
-    const c = newController(stream, () => then(h.attempt(() => host.bodyRead(body.id)), (bytes) => {
-      if (bytes === null || bytes === undefined) {
-        body.ended?.resolve();
-        closeBytes(c);
-      } else if (typedLength(bytes) > 0) enqueueBytes(c, bytes);
-      else c.again = true;
-    }, (error) => { body.ended?.reject(error); throw error; }), (reason) => {
-      host.bodyCancel(body.id, text(reason));
-      body.ended?.reject(reason);
-      return resolved();
-    }, 0, undefined);
-    begin(c, noop);
+  // A state of a stream whose source, { pull(c), cancel(reason) }, is made when it is first needed.
+  internal.unmadeBytes = (make) => readable.unmade((stream) => ours(stream, make(stream)));
+  const OF_HOST = internal.unmadeBytes((stream) => hostSource(stream.host));
+  function hostSource(body) {
+    return {
+      __proto__: null,
+      pull: (c) => then(h.attempt(() => host.bodyRead(body.id)), (bytes) => {
+        if (bytes === null || bytes === undefined) {
+          body.ended?.resolve();
+          closeBytes(c);
+        } else if (typedLength(bytes) > 0) enqueueBytes(c, bytes);
+        else c.again = true;
+      }, (error) => { body.ended?.reject(error); throw error; }),
+      cancel(reason) {
+        host.bodyCancel(body.id, text(reason));
+        body.ended?.reject(reason);
+        return resolved();
+      },
+    };
+  }
+  const hostStream = (body) => readable.wrap({ __proto__: OF_HOST, host: body, length: body.length });
+  // What nobody has used becomes a stream of the host's body.
+  internal.becomeHost = (stream, body) => {
     stream.host = body;
-    stream.length = body.length;
-  }
+    stream.length ??= body.length;
+    if (stream.unmade) p.setPrototypeOf(stream, OF_HOST);
+    else ours(stream, hostSource(body));
+  };
   internal.streamOfHeld = hostStream;
   const text = (reason) => { try { return isObject(reason) && 'message' in reason ? `${reason.message}` : reason === undefined ? '' : `${reason}`; } catch { return ''; } };
   internal.reasonText = text;
 
   // A stream of bytes that are all there.
-  internal.bytesStream = (bytes) => {
-    const stream = internal.makeByteStream(() => {
-      if (typedLength(bytes) > 0) enqueueBytes(stream.controller, natives.copy(bytes));
-      closeBytes(stream.controller);
+  const OF_BYTES = internal.unmadeBytes(({ bytes }) => ({
+    __proto__: null,
+    pull(c) {
+      if (typedLength(bytes) > 0) enqueueBytes(c, natives.copy(bytes));
+      closeBytes(c);
       return resolved();
-    }, () => resolved());
-    stream.bytes = bytes;
-    stream.length = typedLength(bytes);
-    return stream;
-  };
+    },
+    cancel: resolved,
+  }));
+  internal.bytesStream = (bytes) => readable.wrap({ __proto__: OF_BYTES, bytes, length: typedLength(bytes) });
   internal.streamOf = (bytes) => internal.bytesStream(bytes).object;
-  internal.becomeHost = ownHost;
   // For the branches of a tee: the view that the first who waits with one has left, undefined if nobody does; whether anybody does;
   // and what was read into such a view.
   internal.viewToFill = (c) => {

@@ -15,23 +15,25 @@
   };
   const forget = (event) => {
     const state = running.get(event) ?? older.get(event);
-    running.delete(event);
-    older.delete(event);
+    if (!running.delete(event)) older.delete(event);
     return state;
   };
 
-  // handler(request, env, ctx) → Promise of { status, statusText, headers, body, webSocket }.
-  dispatch.fetch = async (handler, head, body, env, ctx) => {
+  // The Request for a handler.
+  dispatch.request = (head, body) => {
     const request = internal.incoming(head, body);
     const event = internal.event();
     if (event !== null) remember(event, internal.requestState(request));
-    const response = await handler(request, env, ctx);
-    if (internal.isResponse(response) && internal.responseState(response).webSocket !== null && !asksForSocket(head.headers))
+    return request;
+  };
+  // What a handler has answered to that request: { status, statusText, names, values, body, webSocket }.
+  dispatch.response = (head, response) => {
+    if (internal.isResponse(response) && internal.responseState(response).webSocket !== null && !asksForSocket(head))
       throw new TypeError('Worker tried to return WebSocket in a response to a request which did not contain the header "Upgrade: websocket".');
     return dispatch.answer(response);
   };
-  const asksForSocket = (list) => {
-    for (let i = 0; i < list.length; i++) if (natives.asciiLower(list[i][0]) === 'upgrade' && natives.asciiLower(list[i][1]) === 'websocket') return true;
+  const asksForSocket = ({ names, values }) => {
+    for (let i = 0; i < names.length; i++) if (names[i] === 'upgrade' && natives.asciiLower(values[i]) === 'websocket') return true;
     return false;
   };
   // A handler's result for the host.
@@ -48,7 +50,7 @@
     internal.abortSignal(state.signal, dom('AbortError', 'The client has disconnected'));
   };
   // Nothing of the event is left.
-  dispatch.done = (event) => { forget(event); };
+  dispatch.done = (event) => { if (!running.delete(event)) older.delete(event); };
 
   let controllerOf;
   class ScheduledController {
@@ -68,7 +70,8 @@
     return { __proto__: null, retry: state.retry };
   };
 
-  // The context of one event: { ctx, settled() }, which resolves when all that waitUntil was given has ended.
+  // The context of one event: { ctx, waiting, settled() }: of what waitUntil was given so much goes on, and the promise resolves
+  // when all has ended.
   let contextOf;
   class ExecutionContext {
     #state;
@@ -89,13 +92,17 @@
   finish(ExecutionContext, 'ExecutionContext');
   internal.shape(ExecutionContext, 'ExecutionContext', ['props']);
   dispatch.context = (props = {}, exports = {}, abort = h.noop) => {
-    const state = { __proto__: null, waiting: 0, idle: undefined, props, exports, abort };
-    const settled = () => {
-      if (state.waiting === 0) return resolved();
-      state.idle ??= h.deferred();
-      return state.idle.promise;
-    };
-    return { __proto__: null, ctx: new ExecutionContext(internal, state), settled };
+    const state = { __proto__: CONTEXT, ctx: undefined, props, exports, abort };
+    state.ctx = new ExecutionContext(internal, state);
+    return state;
+  };
+  const CONTEXT = {
+    __proto__: null, waiting: 0, idle: undefined,
+    settled() {
+      if (this.waiting === 0) return resolved();
+      this.idle ??= h.deferred();
+      return this.idle.promise;
+    },
   };
 
   // How an error is told: { name, message, text }, the text with its stack.

@@ -98,7 +98,7 @@
       for (let i = 0; i < list.length; i++) if (list[i].callback === callback) return;
       list[list.length] = { callback, once: !!once, passive: !!passive, removed: false };
       listeners.set(type, list);
-      if (signal !== undefined) internal.onAbort(signal, () => remove(listeners, type, callback));
+      if (signal !== undefined) internal.onAbort(internal.signalState(signal), () => remove(listeners, type, callback));
     }
     removeEventListener(type, callback) { remove(listenersOf(this), `${type}`, callback); }
     dispatchEvent(event) {

@@ -3,9 +3,9 @@
   'use strict';
   const { p, h, host, bodies, headers, readable } = internal;
   const { Error, TypeError, apply, stringIndexOf, stringSlice, stringStartsWith, then } = p;
-  const { finish, illegal, rejected, resolved, isObject, noop } = h;
+  const { finish, illegal, rejected, resolved, isObject } = h;
   const { atob } = globalThis;
-  const { Request, Headers } = internal.classes;
+  const { Request } = internal.classes;
   const MOST_REDIRECTS = 20;
 
   function start(destination, args) {
@@ -15,12 +15,14 @@
       // A request that comes as it is keeps its body until it is sent.
       const request = internal.isRequest(args[0]) && args[1] === undefined ? args[0] : new Request(args[0], args[1]);
       const state = internal.requestState(request);
-      const data = stringStartsWith(state.url, 'data:') ? fromData(state) : undefined;
-      if (data !== undefined) return resolved(data);
-      if (!stringStartsWith(state.url, 'http:') && !stringStartsWith(state.url, 'https:')) throw new TypeError(`Fetch API cannot load: ${state.url}`);
+      if (!stringStartsWith(state.url, 'http:') && !stringStartsWith(state.url, 'https:')) {
+        const data = stringStartsWith(state.url, 'data:') ? fromData(state) : undefined;
+        if (data === undefined) throw new TypeError(`Fetch API cannot load: ${state.url}`);
+        return resolved(data);
+      }
       const signal = internal.signalOf(state);
-      if (signal !== undefined && internal.signalState(signal).aborted) throw internal.signalState(signal).reason;
-      return run(destination, state, signal);
+      if (signal !== undefined && signal.aborted) throw signal.reason;
+      return state.redirect === 'follow' ? run(destination, state, signal) : once(destination, state, signal);
     } catch (error) { return rejected(error); }
   }
 
@@ -63,58 +65,69 @@
     return bytesFrom(list);
   }
 
+  // What is sent: this, and what `follow` makes of it.
+  const callOf = (destination, { method, url, headers: { names, values } }, body) => ({ __proto__: null, destination, method, url: withoutFragment(url), names, values, body });
+  // Whatever it is answered with is the answer.
+  function once(destination, state, signal) {
+    const call = callOf(destination, state, bodies.send(state.body));
+    return then(send(call, signal), (head) => finishCall(call, head, signal, false));
+  }
   async function run(destination, state, signal) {
-    const call = {
-      destination, method: state.method, url: state.url, headers: headers.list(state.headers), bytes: state.body.bytes ?? state.body.stream?.bytes,
-      hasBody: !bodies.isNull(state.body), body: bodies.send(state.body), op: undefined, aborted: false, forget: noop,
-    };
+    const bytes = state.body.bytes ?? state.body.stream?.bytes;
+    const hasBody = !bodies.isNull(state.body);
+    const call = callOf(destination, { method: state.method, url: state.url, headers: headers.copy(state.headers) }, bodies.send(state.body));
+    const sent = { __proto__: null, url: state.url, bytes, hasBody };
     for (let redirects = 0; ; redirects++) {
       const head = await send(call, signal);
-      const location = state.redirect === 'follow' && internal.isRedirect(head.status) ? find(head.headers, 'location') : undefined;
+      const location = internal.isRedirect(head.status) ? find(head, 'location') : undefined;
       if (location === undefined) return finishCall(call, head, signal, redirects > 0);
       if (head.body?.host !== undefined) host.bodyCancel(head.body.host, '');
       if (redirects === MOST_REDIRECTS) throw new TypeError('Too many redirects.');
-      follow(call, head.status, location);
+      follow(call, sent, head.status, location);
     }
   }
-  function find(list, name) {
-    for (let i = 0; i < list.length; i++) if (internal.natives.asciiLower(list[i][0]) === name) return list[i][1];
-    return undefined;
-  }
+  const find = ({ names, values }, name) => { const at = p.arrayIndexOf(names, name); return at < 0 ? undefined : values[at]; };
   function send(call, signal) {
     if (isObject(call.destination) && call.destination.port !== undefined && stringStartsWith(call.url, 'https:'))
       throw new Error('Connecting to a container using HTTPS is not currently supported; use HTTP instead. TLS is unnecessary anyway, as the connection is already secure by default.');
-    const { op, promise } = host.fetch({ __proto__: null, destination: call.destination, method: call.method, url: withoutFragment(call.url), headers: call.headers, body: call.body, redirect: 'manual' });
+    const { op, promise } = host.fetch(call);
     if (signal === undefined) return promise;
     return new p.Promise((resolve, reject) => {
       const forget = internal.onAbort(signal, (reason) => { host.cancel(op); reject(reason); });
       then(promise, (head) => { forget(); resolve(head); }, (error) => { forget(); reject(error); });
     });
   }
-  function follow(call, status, location) {
-    const next = internal.partsOf(location, call.url);
+  function follow(call, sent, status, location) {
+    const next = internal.partsOf(location, sent.url);
     if (next === null) throw new TypeError(`Invalid URL: ${location}`);
     if (next[2] !== 'http:' && next[2] !== 'https:') throw new TypeError(`Fetch API cannot load: ${next[0]}`);
-    const before = internal.partsOf(call.url);
+    const before = internal.partsOf(sent.url);
     const hash = stringIndexOf(next[0], '#') < 0 ? before[10] : '';
-    if (before[1] !== next[1]) call.headers = without(call.headers, ['authorization', 'cookie']);
-    call.url = next[0] + hash;
+    if (before[1] !== next[1]) leaveOut(call, ['authorization', 'cookie']);
+    sent.url = next[0] + hash;
+    call.url = withoutFragment(sent.url);
     const becomesGet = status === 303 ? call.method !== 'GET' && call.method !== 'HEAD' : (status === 301 || status === 302) && call.method === 'POST';
     if (becomesGet) {
       call.method = 'GET';
       call.body = null;
-      call.hasBody = false;
-      call.headers = without(call.headers, ['content-type', 'content-length', 'content-encoding', 'content-language', 'content-location']);
-    } else if (call.hasBody) {
-      if (call.bytes === undefined)
+      sent.hasBody = false;
+      leaveOut(call, ['content-type', 'content-length', 'content-encoding', 'content-language', 'content-location']);
+    } else if (sent.hasBody) {
+      if (sent.bytes === undefined)
         throw new TypeError('A request with a one-time-use body (it was initialized from a stream, not a buffer) encountered a redirect requiring the body to be retransmitted. To avoid this error in the future, construct this request from a buffer-like body initializer.');
-      call.body = bodies.send(bodies.record(call.bytes, undefined));
+      call.body = bodies.send(bodies.record(sent.bytes, undefined));
     }
   }
-  function without(list, names) {
-    const kept = [];
-    for (let i = 0; i < list.length; i++) if (p.arrayIndexOf(names, list[i][0]) < 0) kept[kept.length] = list[i];
-    return kept;
+  function leaveOut(call, left) {
+    const names = [];
+    const values = [];
+    for (let i = 0; i < call.names.length; i++) {
+      if (p.arrayIndexOf(left, call.names[i]) >= 0) continue;
+      names[names.length] = call.names[i];
+      values[values.length] = call.values[i];
+    }
+    call.names = names;
+    call.values = values;
   }
   const withoutFragment = (url) => { const at = stringIndexOf(url, '#'); return at < 0 ? url : stringSlice(url, 0, at); };
 
@@ -123,7 +136,7 @@
       if (head.body?.host !== undefined) host.bodyCancel(head.body.host, '');
       throw new Error('The server switched to another protocol than WebSocket.');
     }
-    const response = internal.arrived(head, withoutFragment(call.url), redirected);
+    const response = internal.arrived(head, call.url, redirected);
     const { stream } = internal.responseState(response).body;
     if (signal !== undefined && stream !== undefined && stream.host !== undefined) {
       const body = stream.host;

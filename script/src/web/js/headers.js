@@ -6,25 +6,22 @@
   const { finish, illegal, wrongArgument, wrongInit, isObject } = h;
   const pairs = internal.pairIterators('Headers Iterator');
   const COOKIE = 'set-cookie';
+  const key = {};
+  // Names and values, by their place; both lists are also others' while they are `shared`. `sorted` is what iteration shows, until
+  // the next change. `object` is made for who asks for it.
+  const STATE = { __proto__: null, names: undefined, values: undefined, shared: false, sorted: undefined, immutable: false, object: undefined };
+  const fresh = () => ({ __proto__: STATE, names: [], values: [] });
 
   let headersOf;
   class Headers {
-    // `sorted` is what iteration shows, until the next change.
-    #state = { names: [], values: [], sorted: undefined, immutable: false };
+    #state;
     static {
       headersOf = (headers) => { if (!isObject(headers) || !(#state in headers)) throw illegal(); return headers.#state; };
       internal.isHeaders = (value) => isObject(value) && #state in value;
     }
-    constructor(init = undefined) {
-      if (init === undefined) return;
-      if (!isObject(init)) throw wrongInit('Headers', 1, 'Headers or Sequence or object');
-      const state = this.#state;
-      if (internal.isHeaders(init) && init[symbolIterator] === entries) {
-        state.names = p.arraySlice(init.#state.names);
-        state.values = p.arraySlice(init.#state.values);
-        return;
-      }
-      internal.eachPair(init, (name, value) => append(state, checkedName(name), checkedValue(value)), wrongPair, () => new TypeError("Incorrect type: the provided value is not of type 'Sequence'."));
+    constructor(init = undefined, made) {
+      this.#state = init === key ? made : init === undefined ? fresh() : of(init);
+      this.#state.object = this;
     }
     get(name) {
       const state = headersOf(this);
@@ -93,7 +90,26 @@
     return checked;
   }
   function change(state) { if (state.immutable) throw new TypeError("Can't modify immutable headers."); }
+  function own(state) {
+    if (!state.shared) return;
+    state.names = p.arraySlice(state.names);
+    state.values = p.arraySlice(state.values);
+    state.shared = false;
+  }
+  function copy(state) {
+    state.shared = true;
+    return { __proto__: STATE, names: state.names, values: state.values, shared: true };
+  }
+  // What somebody gives as headers.
+  function of(init) {
+    if (!isObject(init)) throw wrongInit('Headers', 1, 'Headers or Sequence or object');
+    if (internal.isHeaders(init) && init[symbolIterator] === entries) return copy(headersOf(init));
+    const state = fresh();
+    internal.eachPair(init, (name, value) => append(state, checkedName(name), checkedValue(value)), wrongPair, () => new TypeError("Incorrect type: the provided value is not of type 'Sequence'."));
+    return state;
+  }
   function append(state, name, value) {
+    own(state);
     state.names[state.names.length] = name;
     state.values[state.values.length] = value;
     state.sorted = undefined;
@@ -110,6 +126,7 @@
   }
   // Takes away every header of the name from `from` on.
   function remove(state, name, from) {
+    own(state);
     for (let i = state.names.length - 1; i >= from; i--) {
       if (state.names[i] !== name) continue;
       arrayRemove(state.names, i);
@@ -120,6 +137,7 @@
   function set(state, name, value) {
     const at = p.arrayIndexOf(state.names, name);
     if (at < 0) return append(state, name, value);
+    own(state);
     state.values[at] = value;
     remove(state, name, at + 1);
   }
@@ -136,26 +154,13 @@
     return list;
   }
 
+  // All but `object` and `list` take and give what headers are inside.
   internal.headers = {
-    __proto__: null,
-    // Of the host's list of pairs; the names are headers already.
-    from(list, immutable) {
-      const headers = new Headers();
-      const state = headersOf(headers);
-      for (let i = 0; i < list.length; i++) append(state, natives.asciiLower(list[i][0]), list[i][1]);
-      state.immutable = immutable;
-      return headers;
-    },
-    list(headers) {
-      const state = headersOf(headers);
-      const list = [];
-      for (let i = 0; i < state.names.length; i++) list[i] = [state.names[i], state.values[i]];
-      return list;
-    },
-    get: (headers, name) => get(headersOf(headers), name),
-    has: (headers, name) => p.arrayIndexOf(headersOf(headers).names, name) >= 0,
-    set: (headers, name, value) => set(headersOf(headers), name, value),
-    remove: (headers, name) => remove(headersOf(headers), name, 0),
-    freeze(headers) { headersOf(headers).immutable = true; return headers; },
+    __proto__: null, fresh, of, copy, get, set,
+    // Of the host's lists: names are in lower case, and headers already.
+    from: (names, values, immutable) => ({ __proto__: STATE, names, values, immutable }),
+    object: (state) => state.object ?? new Headers(key, state),
+    has: (state, name) => p.arrayIndexOf(state.names, name) >= 0,
+    freeze(state) { state.immutable = true; return state; },
   };
 });

@@ -6,19 +6,32 @@
   const { TypeError, then, typedLength } = p;
   const { bytesOf, finish, rejected, resolved } = h;
 
-  // `expected` is how many bytes must go through, where that is said.
-  function connect(expected) {
-    const t = { readable: undefined, writable: undefined, wanted: h.lazy(), asked: false, written: 0, expected };
-    t.readable = internal.makeByteStream(() => { t.asked = true; t.wanted.resolve(); return resolved(); }, (reason) => {
+  const IDENTITY = {
+    __proto__: null, readable: undefined, writable: undefined, asked: false, written: 0, expected: undefined, waiting: undefined,
+    // Made for the first who asks; once a reader has asked, it is resolved.
+    get wanted() { return (this.waiting ??= h.lazy()); },
+  };
+  const READABLE = internal.unmadeBytes(({ identity: t }) => ({
+    __proto__: null,
+    pull() { t.asked = true; t.wanted.resolve(); return resolved(); },
+    cancel(reason) {
       writable.failController(t.writable.controller, reason);
       t.wanted.resolve();
       return resolved();
-    });
-    t.readable.length = expected;
-    t.writable = writable.makeWritable(() => undefined, (chunk) => write(t, chunk), () => close(t), (reason) => { failBytes(t.readable.controller, reason); return resolved(); });
+    },
+  }));
+  const WRITABLE = writable.unmade((s) => {
+    const t = s.identity;
+    const c = writable.makeOurs(s, (chunk) => write(t, chunk), () => close(t), (reason) => { failBytes(t.readable.controller, reason); return resolved(); });
     // A write that waits for a reader does not hold up an abort.
-    t.writable.controller.onAbort = (reason) => { failBytes(t.readable.controller, reason); t.wanted.resolve(); };
-    t.readable.identity = t.writable.identity = t;
+    c.onAbort = (reason) => { failBytes(t.readable.controller, reason); t.wanted.resolve(); };
+    return c;
+  });
+  // `expected` is how many bytes must go through, where that is said.
+  function connect(expected) {
+    const t = { __proto__: IDENTITY, expected };
+    t.readable = internal.readable.wrap({ __proto__: READABLE, identity: t, length: expected });
+    t.writable = writable.wrap({ __proto__: WRITABLE, identity: t });
     return t;
   }
   function write(t, chunk) {
@@ -31,7 +44,7 @@
     const bytes = typeof chunk === 'string' ? view : natives.copy(view);
     return then(t.wanted.promise, () => {
       if (t.readable.state !== 'readable') return;
-      t.wanted = h.lazy();
+      t.waiting = undefined;
       t.asked = false;
       enqueueBytes(t.readable.controller, bytes);
     });

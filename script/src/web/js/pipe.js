@@ -26,7 +26,6 @@
   function join(source, sink) {
     const t = sink.identity;
     const body = source.host;
-    const { length } = t.readable;
     const reader = readable.acquire(source);
     const writer = writable.acquire(sink);
     source.disturbed = true;
@@ -35,9 +34,9 @@
     body.ended = deferred();
     handled(body.ended.promise);
     internal.becomeHost(t.readable, body);
-    t.readable.length = length ?? body.length;
     return then(body.ended.promise, () => {
       before?.resolve();
+      if (source.unmade && sink.unmade) { source.state = sink.state = t.readable.state = 'closed'; source.reader = sink.writer = undefined; return; }
       closeBytes(source.controller);
       readable.release(reader);
       then(writable.closeSafely(sink), noop, noop);
@@ -66,7 +65,7 @@
       }, true, reason, true);
       const state = internal.signalState(signal);
       if (state.aborted) { stop(state.reason); return done.promise; }
-      pipe.forget = internal.onAbort(signal, stop);
+      pipe.forget = internal.onAbort(state, stop);
     }
     watch(pipe, prevent);
     step(pipe);
@@ -154,6 +153,10 @@
     if (isError) pipe.done.reject(error); else pipe.done.resolve();
   }
 
+  function watchEnd({ id, ended }) {
+    if (host.bodyWatch === undefined) ended.resolve();
+    else then(h.attempt(() => host.bodyWatch(id)), () => ended.resolve(), (error) => ended.reject(error));
+  }
   // The host's body of a stream that nobody has looked at, given up by the stream; undefined if it is none.
   internal.takeHost = (stream) => {
     if (stream.host === undefined || stream.disturbed || stream.state !== 'readable' || stream.reader !== undefined) return undefined;
@@ -162,7 +165,7 @@
     stream.host = undefined;
     readable.acquire(stream);
     // Only who waits for its end has the host tell of it.
-    if (body.ended !== undefined) then(h.attempt(() => host.bodyWatch?.(body.id)), () => body.ended.resolve(), (error) => body.ended.reject(error));
+    if (body.ended !== undefined) watchEnd(body);
     return body;
   };
 });

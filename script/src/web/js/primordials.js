@@ -106,33 +106,33 @@
   primordials.SafeWeakMap = safe(WeakMap);
   primordials.SafeWeakSet = safe(WeakSet);
 
-  const { then, isView, viewName, typedBuffer, typedOffset, typedBytes, dataBuffer, dataOffset, dataLength, bufferLength } = primordials;
+  const { then, isView, viewName, typedBuffer, typedOffset, typedBytes, dataBuffer, dataOffset, dataLength } = primordials;
   const resolvePromise = Promise.resolve;
   const rejectPromise = Promise.reject;
   const noop = () => {};
   // As a deferred, but its promise is only made for who asks for it, and its rejection is nobody's fault.
-  class Lazy {
-    #state = 0;
-    #value = undefined;
-    #made = undefined;
-    #ends = undefined;
-    resolve(value) { this.#settle(1, value); }
-    reject(reason) { this.#settle(2, reason); }
-    #settle(state, value) {
-      if (this.#state !== 0) return;
-      this.#state = state;
-      this.#value = value;
-      if (this.#ends !== undefined) this.#ends[state - 1](value);
-    }
+  const LAZY = {
+    __proto__: null, state: 0, value: undefined, made: undefined, ends: undefined,
+    resolve(value) { settle(this, 1, value); },
+    reject(reason) { settle(this, 2, reason); },
+    // The error is made for who looks at it: one takes long, with its stack.
+    rejectWith(make) { if (this.ends !== undefined) settle(this, 2, make()); else settle(this, 3, make); },
     get promise() {
-      if (this.#made === undefined) {
-        if (this.#state === 1) this.#made = helpers.resolved(this.#value);
-        else if (this.#state === 2) this.#made = helpers.rejected(this.#value);
-        else this.#made = new Promise((resolve, reject) => { this.#ends = [resolve, reject]; });
-        helpers.handled(this.#made);
+      if (this.made === undefined) {
+        if (this.state === 1) this.made = helpers.resolved(this.value);
+        else if (this.state === 2) this.made = helpers.rejected(this.value);
+        else if (this.state === 3) this.made = helpers.rejected(this.value());
+        else this.made = new Promise((resolve, reject) => { this.ends = [resolve, reject]; });
+        helpers.handled(this.made);
       }
-      return this.#made;
-    }
+      return this.made;
+    },
+  };
+  function settle(lazy, state, value) {
+    if (lazy.state !== 0) return;
+    lazy.state = state;
+    lazy.value = value;
+    if (lazy.ends !== undefined) lazy.ends[state - 1](value);
   }
   const helpers = {
     __proto__: null, noop,
@@ -147,7 +147,7 @@
       made.promise = new Promise((resolve, reject) => { made.resolve = resolve; made.reject = reject; });
       return made;
     },
-    lazy: () => new Lazy(),
+    lazy: () => ({ __proto__: LAZY }),
     // The bytes of any buffer or view, as a view of them; null of anything else.
     bytesOf(value) {
       if (isView(value)) {
@@ -156,9 +156,7 @@
         return name === undefined ? new Uint8Array(dataBuffer(value), dataOffset(value), dataLength(value))
           : new Uint8Array(typedBuffer(value), typedOffset(value), typedBytes(value));
       }
-      if (typeof value !== 'object' || value === null) return null;
-      try { bufferLength(value); } catch { return null; }
-      return new Uint8Array(value);
+      return internal.natives.isBuffer(value) ? new Uint8Array(value) : null;
     },
     sub: (view, from, to) => new Uint8Array(typedBuffer(view), typedOffset(view) + from, to - from),
     illegal: () => new TypeError('Illegal invocation: function called with incorrect `this` reference.'),

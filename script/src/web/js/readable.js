@@ -10,7 +10,17 @@
 
   // What a stream is inside. `host` is a body of the host that nobody has looked at while `disturbed` is false; `bytes` likewise
   // all that there is; `length` how many bytes come, where that is known.
-  const newState = () => ({ state: 'readable', reader: undefined, stored: undefined, disturbed: false, controller: undefined, host: undefined, bytes: undefined, length: undefined, object: undefined, identity: undefined });
+  // `unmade` while the controller is still to be made, which its first use does: most bodies only pass through.
+  const STREAM = {
+    __proto__: null, state: 'readable', reader: undefined, stored: undefined, disturbed: false, controller: undefined, host: undefined, bytes: undefined, length: undefined, object: undefined,
+    identity: undefined, unmade: false,
+  };
+  const newState = () => ({ __proto__: STREAM });
+  // The state that streams have whose controller `make` makes when it is first asked for.
+  const unmade = (make) => ({
+    __proto__: STREAM, unmade: true,
+    get controller() { p.setPrototypeOf(this, STREAM); return make(this); },
+  });
 
   let stateOf;
   class ReadableStream {
@@ -129,7 +139,7 @@
 
   function newReader(stream, byob) {
     if (stream.reader !== undefined) throw locked();
-    const reader = { stream, byob, closed: h.lazy(), requests: [] };
+    const reader = { __proto__: null, stream, byob, closed: h.lazy(), requests: [] };
     stream.reader = reader;
     if (stream.state === 'closed') reader.closed.resolve();
     else if (stream.state === 'errored') reader.closed.reject(stream.stored);
@@ -138,13 +148,12 @@
   const acquire = (stream) => newReader(stream, false);
   function release(reader) {
     const { stream } = reader;
-    const error = released();
-    if (stream.state === 'readable') reader.closed.reject(error);
-    else { reader.closed = h.lazy(); reader.closed.reject(error); }
+    if (stream.state !== 'readable') reader.closed = h.lazy();
+    reader.closed.rejectWith(released);
     stream.controller.release();
     stream.reader = undefined;
     reader.stream = undefined;
-    failRequests(reader, error);
+    if (reader.requests.length > 0) failRequests(reader, released());
   }
   function read(reader, request) {
     const { stream } = reader;
@@ -273,31 +282,30 @@
     }
     callPull(c);
   }
-  function newController(stream, start, pull, cancelling, mark, size) {
-    const c = {
-      stream, queue: newQueue(), started: false, closing: false, pulling: false, again: false, mark, size, byob: undefined,
-      pullAlgorithm: pull, cancelAlgorithm: cancelling,
-      pull(request) {
-        if (queueLength(c.queue) === 0) {
-          stream.reader.requests[stream.reader.requests.length] = request;
-          callPull(c);
-          return;
-        }
-        const item = take(c.queue, internal.front(c.queue).size);
-        if (c.closing && queueLength(c.queue) === 0) { clearAlgorithms(c); close(stream); } else callPull(c);
-        request.chunk(item.chunk);
-      },
-      cancel(reason) {
-        internal.clear(c.queue);
-        const result = c.cancelAlgorithm(reason);
-        clearAlgorithms(c);
-        return result;
-      },
-      release: noop,
-    };
-    stream.controller = c;
-    return c;
+  function newController(stream, pull, cancelling, mark, size) {
+    return (stream.controller = { __proto__: CONTROLLER, stream, queue: newQueue(), mark, size, pullAlgorithm: pull, cancelAlgorithm: cancelling });
   }
+  const CONTROLLER = {
+    __proto__: null, started: false, closing: false, pulling: false, again: false, byob: undefined,
+    pull(request) {
+      const { stream, queue } = this;
+      if (queueLength(queue) === 0) {
+        stream.reader.requests[stream.reader.requests.length] = request;
+        callPull(this);
+        return;
+      }
+      const item = take(queue, internal.front(queue).size);
+      if (this.closing && queueLength(queue) === 0) { clearAlgorithms(this); close(stream); } else callPull(this);
+      request.chunk(item.chunk);
+    },
+    cancel(reason) {
+      internal.clear(this.queue);
+      const result = this.cancelAlgorithm(reason);
+      clearAlgorithms(this);
+      return result;
+    },
+    release: noop,
+  };
   // A start that throws fails the stream, as the reference has it, not its constructor.
   function begin(c, start) {
     then(h.attempt(start), () => { c.started = true; callPull(c); }, (error) => failController(c, error));
@@ -306,7 +314,7 @@
   function makeStream(start, pull, cancelling, mark = 1) {
     const stream = newState();
     new ReadableStream(key, stream);
-    begin(newController(stream, start, pull, cancelling, mark, () => 1), start);
+    begin(newController(stream, pull, cancelling, mark, () => 1), start);
     return stream;
   }
   function setUpSource(stream, source, mark, size) {
@@ -315,7 +323,7 @@
     if (start !== undefined && typeof start !== 'function') throw new TypeError("Incorrect type for the 'start' field on 'UnderlyingSource': the provided value is not of type 'function'.");
     const pull = internal.method(source, 'pull', 'UnderlyingSource');
     const cancelling = internal.method(source, 'cancel', 'UnderlyingSource') ?? none;
-    const c = newController(stream, start, none, cancelling, mark, size);
+    const c = newController(stream, none, cancelling, mark, size);
     const object = new ReadableStreamDefaultController(key, c);
     if (pull !== undefined) c.pullAlgorithm = () => pull(object);
     begin(c, () => (start === undefined ? undefined : p.apply(start, source, [object])));
@@ -412,7 +420,7 @@
 
   internal.streamFrom = fromIterable;
   internal.readable = {
-    key, newState, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked,
+    key, newState, unmade, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked,
     makeStream, enqueue, closeController, failController, desired, open, tee, cancelBranch,
     wrap(state) { new ReadableStream(key, state); return state; },
   };

@@ -3,39 +3,33 @@
   'use strict';
   const { p, h, natives, bodies, headers, shape } = internal;
   const { SafeSet, TypeError } = p;
-  const { finish, illegal, wrongInit, isObject } = h;
-  const { Headers } = internal.classes;
+  const { finish, wrongInit, isObject } = h;
   const METHODS = new SafeSet();
   for (const name of ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE', 'COPY', 'LOCK', 'MKCOL', 'MOVE', 'PROPFIND', 'PROPPATCH', 'SEARCH', 'UNLOCK', 'ACL',
     'REPORT', 'MKACTIVITY', 'CHECKOUT', 'MERGE', 'MSEARCH', 'NOTIFY', 'SUBSCRIBE', 'UNSUBSCRIBE', 'PURGE', 'QUERY', 'BAN', 'MKCALENDAR', 'LINK', 'UNLINK']) METHODS.add(name);
   const REDIRECT = 'Invalid redirect value, must be one of "follow" or "manual" ("error" won\'t be implemented since it does not make sense at the edge; use "manual" and check the response status code).';
   const key = {};
+  const STATE = { __proto__: null, kind: key, method: 'GET', url: '', headers: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined, incoming: false };
+  const { is: isRequest, stateOf } = internal.bodyOwner(key);
+  internal.isRequest = isRequest;
 
-  let stateOf;
   class Request extends internal.Body {
-    #state;
-    static {
-      stateOf = (request) => { if (!isObject(request) || !(#state in request)) throw illegal(); return request.#state; };
-      internal.isRequest = (value) => isObject(value) && #state in value;
-    }
     constructor(input, init = undefined) {
       if (arguments.length < 1) throw wrongInit('Request', 1, 'Request or string');
-      const state = input === key ? init : build(input, init);
-      super(bodies.key, state);
-      this.#state = state;
+      super(bodies.key, input === key ? init : build(input, init));
     }
     clone() {
       const state = stateOf(this);
       const body = bodies.clone(state.body);
       signal(state);
-      return new Request(key, { ...state, body, headers: new Headers(state.headers) });
+      return new Request(key, { __proto__: STATE, ...state, body, headers: headers.copy(state.headers) });
     }
     get method() { return stateOf(this).method; }
     get url() { return stateOf(this).url; }
-    get headers() { return stateOf(this).headers; }
+    get headers() { return headers.object(stateOf(this).headers); }
     get redirect() { return stateOf(this).redirect; }
     get fetcher() { stateOf(this); return null; }
-    get signal() { return signal(stateOf(this)); }
+    get signal() { return internal.signalObject(signal(stateOf(this))); }
     get cf() { return stateOf(this).cf; }
     get integrity() { stateOf(this); return ''; }
     get keepalive() { stateOf(this); return false; }
@@ -49,10 +43,10 @@
 
   function build(input, init) {
     if (init !== undefined && init !== null && !isObject(init)) throw wrongInit('Request', 2, 'RequestInitializerDict or Request');
-    const state = { method: 'GET', url: '', headers: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined, incoming: false };
+    const state = { __proto__: STATE };
     const given = init?.body;
     let from;
-    if (internal.isRequest(input)) {
+    if (isRequest(input)) {
       from = stateOf(input);
       state.url = from.url;
       state.method = from.method;
@@ -69,7 +63,7 @@
     if (isObject(init)) settings(state, init);
     const wanted = init?.headers;
     if (wanted === null) throw new TypeError("Incorrect type for the 'headers' field on 'RequestInitializerDict': the provided value is not of type 'Headers or Sequence or object'.");
-    state.headers = wanted !== undefined ? new Headers(wanted) : from !== undefined ? new Headers(from.headers) : new Headers();
+    state.headers = wanted !== undefined ? headers.of(wanted) : from !== undefined ? headers.copy(from.headers) : headers.fresh();
     takeBody(state, from, given);
     return state;
   }
@@ -86,7 +80,7 @@
     if (aborts === null) state.signal = undefined;
     else if (aborts !== undefined) {
       if (!internal.isSignal(aborts)) throw new TypeError("Incorrect type for the 'signal' field on 'RequestInitializerDict': the provided value is not of type 'AbortSignal'.");
-      state.signal = aborts;
+      state.signal = internal.signalState(aborts);
     }
     if (cf !== undefined) state.cf = cf;
     if (cache !== undefined) {
@@ -103,23 +97,19 @@
       if (type !== null && !headers.has(state.headers, 'content-type')) headers.set(state.headers, 'content-type', type);
       return;
     }
-    if (from === undefined || bodies.isNull(from.body)) { state.body = bodies.record(undefined, undefined); return; }
+    if (from === undefined || bodies.isNull(from.body)) { state.body = bodies.nothing(); return; }
     if (bodies.disturbed(from.body)) throw new TypeError('Cannot reconstruct a Request with a used body.');
     bodies.checkUsable(from.body);
     state.body = bodies.move(from.body);
   }
   internal.requestState = stateOf;
-  // A request of the host's: { method, url, headers, cf }.
-  internal.incoming = (head, given) => {
-    const state = {
-      method: head.method, url: head.url, headers: headers.from(head.headers, true), redirect: 'manual', signal: undefined, cf: head.cf, cache: undefined,
-      body: bodies.receive(given), incoming: true,
-    };
-    return new Request(key, state);
-  };
-  // For the host: { method, url, headers, body }; the request is used then.
+  // A request of the host's: { method, url, names, values, cf }.
+  internal.incoming = (head, given) => new Request(key, {
+    __proto__: STATE, method: head.method, url: head.url, headers: headers.from(head.names, head.values, true), redirect: 'manual', cf: head.cf, body: bodies.receive(given), incoming: true,
+  });
+  // For the host: { method, url, names, values, body }; the request is used then.
   internal.requestLeaving = (request) => {
     const state = stateOf(request);
-    return { __proto__: null, method: state.method, url: state.url, headers: headers.list(state.headers), body: bodies.send(state.body) };
+    return { __proto__: null, method: state.method, url: state.url, names: state.headers.names, values: state.headers.values, body: bodies.send(state.body) };
   };
 });

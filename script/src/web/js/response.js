@@ -3,51 +3,43 @@
   'use strict';
   const { p, h, bodies, headers, shape } = internal;
   const { RangeError, TypeError, jsonStringify, regexpExec, trunc } = p;
-  const { finish, illegal, wrongInit, isObject } = h;
-  const { Headers } = internal.classes;
+  const { finish, wrongInit, isObject } = h;
   const key = {};
+  const STATE = { __proto__: null, kind: key, status: 200, statusText: '', headers: undefined, redirected: false, url: '', webSocket: null, cf: undefined, type: 'default', body: undefined };
+  const { is: isResponse, stateOf } = internal.bodyOwner(key);
+  internal.isResponse = isResponse;
   const withoutBody = (status) => status === 101 || status === 204 || status === 205 || status === 304;
   const isRedirect = (status) => status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
 
-  let stateOf;
   class Response extends internal.Body {
-    #state;
-    static {
-      stateOf = (response) => { if (!isObject(response) || !(#state in response)) throw illegal(); return response.#state; };
-      internal.isResponse = (value) => isObject(value) && #state in value;
-    }
-    constructor(body = undefined, init = undefined) {
-      const state = body === key ? init : build(body, init);
-      super(bodies.key, state);
-      this.#state = state;
-    }
+    constructor(body = undefined, init = undefined) { super(bodies.key, body === key ? init : build(body, init)); }
     static error() {
-      return new Response(key, fresh({ status: 0, type: 'error', headers: headers.freeze(new Headers()) }));
+      return new Response(key, { __proto__: STATE, status: 0, type: 'error', headers: headers.freeze(headers.fresh()), body: bodies.nothing() });
     }
     static redirect(url, status = 302) {
       status = trunc(+status);
       if (!isRedirect(status)) throw new RangeError(`${status} is not a redirect status code. It must be one of: 301, 302, 303, 307, or 308.`);
       const location = internal.normal(`${url}`);
       if (location === null) throw new TypeError(`Unable to parse URL: ${url}`);
-      return new Response(key, fresh({ status, headers: headers.from([['location', location]], true) }));
+      return new Response(key, { __proto__: STATE, status, headers: headers.from(['location'], [location], true), body: bodies.nothing() });
     }
     static json(data, init = undefined) {
       const text = jsonStringify(data);
       if (text === undefined) throw new TypeError('The data of Response.json() cannot be written as JSON.');
       const state = build(text, init);
       const wanted = init?.headers;
-      if (wanted === undefined || wanted === null || !headers.has(new Headers(wanted), 'content-type')) headers.set(state.headers, 'content-type', 'application/json');
+      if (wanted === undefined || wanted === null || !headers.has(headers.of(wanted), 'content-type')) headers.set(state.headers, 'content-type', 'application/json');
       return new Response(key, state);
     }
     clone() {
       const state = stateOf(this);
       if (state.webSocket !== null) throw new TypeError('Cannot clone a response to a WebSocket handshake.');
       const body = bodies.clone(state.body);
-      return new Response(key, { ...state, body, headers: copyOf(state.headers) });
+      return new Response(key, { __proto__: STATE, ...state, body, headers: headers.copy(state.headers) });
     }
     get status() { return stateOf(this).status; }
     get statusText() { return stateOf(this).statusText; }
-    get headers() { return stateOf(this).headers; }
+    get headers() { return headers.object(stateOf(this).headers); }
     get ok() { const { status } = stateOf(this); return status >= 200 && status < 300; }
     get redirected() { return stateOf(this).redirected; }
     get url() { return stateOf(this).url; }
@@ -58,27 +50,12 @@
   finish(Response, 'Response');
   shape(Response, 'Response', ['status', 'statusText', 'headers', 'ok', 'redirected', 'url', 'webSocket', 'cf', 'type', 'body', 'bodyUsed']);
 
-  const copyOf = (from) => new Headers(from);
-  const fresh = (values) => ({
-    status: 200, statusText: '', headers: undefined, redirected: false, url: '', webSocket: null, cf: undefined, type: 'default',
-    body: bodies.record(undefined, undefined), ...values,
-  });
-
   function build(value, init) {
-    if (init !== undefined && init !== null && !isObject(init)) throw wrongInit('Response', 2, 'InitializerDict or Response');
-    const { status: given = 200, statusText = '', headers: wanted, webSocket = null, cf } = init ?? {};
-    const status = trunc(+given);
-    if (webSocket !== null && !internal.isWebSocket(webSocket)) throw new TypeError("Incorrect type for the 'webSocket' field on 'InitializerDict': the provided value is not of type 'WebSocket'.");
-    if (webSocket !== null && status !== 101) throw new RangeError('Responses with a WebSocket must have status code 101.');
-    if (!(status >= 200 && status <= 599) && !(status === 101 && webSocket !== null)) throw new RangeError('Responses may only be constructed with status codes in the range 200 to 599, inclusive.');
-    const reason = `${statusText}`;
-    if (regexpExec(/^[\t\x20-\x7e\x80-\uffff]*$/, reason) === null) throw new TypeError('Invalid statusText');
-    if (webSocket !== null) internal.checkSocket(webSocket);
-    const state = fresh({ status, statusText: reason, webSocket, cf });
-    state.headers = wanted === undefined || wanted === null ? new Headers() : new Headers(wanted);
+    const state = init === undefined || init === null ? { __proto__: STATE, headers: headers.fresh(), body: undefined } : settings(init);
+    state.body = bodies.nothing();
     if (value === undefined || value === null) return state;
     const { body, type } = bodies.extract(value);
-    if (withoutBody(status)) {
+    if (withoutBody(state.status)) {
       // Nothing, given as a string or view, is let pass as the reference does.
       if (body.bytes !== undefined && p.typedLength(body.bytes) === 0) return state;
       throw new TypeError('Response with null body status (101, 204, 205, or 304) cannot have a body.');
@@ -87,23 +64,38 @@
     if (type !== null && !headers.has(state.headers, 'content-type')) headers.set(state.headers, 'content-type', type);
     return state;
   }
+  function settings(init) {
+    if (!isObject(init)) throw wrongInit('Response', 2, 'InitializerDict or Response');
+    const { status: given = 200, statusText = '', headers: wanted, webSocket = null, cf } = init;
+    const status = trunc(+given);
+    if (webSocket !== null && !internal.isWebSocket(webSocket)) throw new TypeError("Incorrect type for the 'webSocket' field on 'InitializerDict': the provided value is not of type 'WebSocket'.");
+    if (webSocket !== null && status !== 101) throw new RangeError('Responses with a WebSocket must have status code 101.');
+    if (!(status >= 200 && status <= 599) && !(status === 101 && webSocket !== null)) throw new RangeError('Responses may only be constructed with status codes in the range 200 to 599, inclusive.');
+    const reason = `${statusText}`;
+    if (reason !== '' && regexpExec(/^[\t\x20-\x7e\x80-\uffff]*$/, reason) === null) throw new TypeError('Invalid statusText');
+    if (webSocket !== null) internal.checkSocket(webSocket);
+    return { __proto__: STATE, status, statusText: reason, headers: wanted === undefined || wanted === null ? headers.fresh() : headers.of(wanted), webSocket, cf };
+  }
 
   internal.responseState = stateOf;
   internal.isRedirect = isRedirect;
-  // A response of the host's: { status, statusText, headers, body, webSocket }.
+  // A response of the host's: { status, statusText, names, values, body, webSocket }.
   internal.arrived = (head, url, redirected) => {
-    const state = fresh({ status: head.status, statusText: head.statusText ?? '', headers: headers.from(head.headers, true), url, redirected, cf: head.cf });
+    const state = {
+      __proto__: STATE, status: head.status, statusText: head.statusText ?? '', headers: headers.from(head.names, head.values, true), url, redirected, cf: head.cf, body: undefined,
+    };
     if (head.webSocket !== null && head.webSocket !== undefined) {
       const protocol = headers.get(state.headers, 'sec-websocket-protocol') ?? '';
       state.webSocket = internal.hostSocket(head.webSocket, protocol);
     } else if (!withoutBody(head.status)) state.body = bodies.receive(head.body);
     else if (head.body?.host !== undefined) internal.host.bodyCancel(head.body.host, '');
+    state.body ??= bodies.nothing();
     return new Response(key, state);
   };
-  // For the host: { status, statusText, headers, body, webSocket }; the response is used then.
+  // For the host: { status, statusText, names, values, body, webSocket }; the response is used then.
   internal.leaving = (response) => {
     const state = stateOf(response);
     const webSocket = state.webSocket === null ? null : internal.sendSocket(state.webSocket);
-    return { __proto__: null, status: state.status, statusText: state.statusText, headers: headers.list(state.headers), body: bodies.send(state.body), webSocket };
+    return { __proto__: null, status: state.status, statusText: state.statusText, names: state.headers.names, values: state.headers.values, body: bodies.send(state.body), webSocket };
   };
 });

@@ -60,7 +60,7 @@
         if (signal !== undefined && internal.signalState(signal).aborted) throw internal.signalState(signal).reason;
         let forget = h.noop;
         const id = host.timer(internal.delay(delay), () => { forget(); resolve(); });
-        if (signal !== undefined) forget = internal.onAbort(signal, (reason) => { host.clearTimer(id); reject(reason); });
+        if (signal !== undefined) forget = internal.onAbort(internal.signalState(signal), (reason) => { host.clearTimer(id); reject(reason); });
       });
     }
   }

@@ -10,9 +10,20 @@
   const closed = () => new TypeError('This WritableStream has been closed.');
   const released = () => new TypeError('This WritableStream writer has been released.');
 
-  const newState = () => ({
-    state: 'writable', stored: undefined, writer: undefined, controller: undefined, inFlight: undefined, closing: undefined, closeInFlight: undefined,
-    pendingAbort: undefined, requests: [], pressure: false, object: undefined, identity: undefined,
+  // `unmade` while the controller is still to be made, which its first use does.
+  const STREAM = {
+    __proto__: null, state: 'writable', stored: undefined, writer: undefined, controller: undefined, inFlight: undefined, closing: undefined, closeInFlight: undefined,
+    pendingAbort: undefined, requests: p.freeze([]), pressure: false, object: undefined, identity: undefined, unmade: false,
+  };
+  const newState = () => ({ __proto__: STREAM, requests: [] });
+  // The state that streams have whose controller `make` makes when it is first asked for.
+  const unmade = (make) => ({
+    __proto__: STREAM, unmade: true,
+    get controller() {
+      p.setPrototypeOf(this, STREAM);
+      this.requests = [];
+      return make(this);
+    },
   });
 
   let stateOf;
@@ -107,10 +118,12 @@
     if (s.closing !== undefined) { s.closing.reject(s.stored); s.closing = undefined; }
     if (s.writer !== undefined) { s.writer.closed.reject(s.stored); s.writer.closedPending = false; }
   }
-  function rejectReady(writer, reason) {
-    if (writer.readyPending) writer.ready.reject(reason);
-    else { writer.ready = h.lazy(); writer.ready.reject(reason); }
+  function rejectReady(writer, reason) { renewReady(writer).reject(reason); }
+  // The one that is to be rejected: what is resolved stays so.
+  function renewReady(writer) {
+    if (!writer.readyPending) writer.ready = h.lazy();
     writer.readyPending = false;
+    return writer.ready;
   }
   function dealWith(s, error) { if (s.state === 'writable') startErroring(s, error); else finishErroring(s); }
   function setPressure(s, pressure) {
@@ -124,11 +137,10 @@
   // ---- The controller ----
 
   function newController(s, writing, closing, aborting, mark, size) {
-    // The signal is made when it is asked for.
-    const c = { stream: s, queue: newQueue(), started: false, mark, size, signal: undefined, gone: undefined, onAbort: noop, writeAlgorithm: writing, closeAlgorithm: closing, abortAlgorithm: aborting };
-    s.controller = c;
-    return c;
+    return (s.controller = { __proto__: CONTROLLER, stream: s, queue: newQueue(), mark, size, writeAlgorithm: writing, closeAlgorithm: closing, abortAlgorithm: aborting });
   }
+  // The signal is made when it is asked for.
+  const CONTROLLER = { __proto__: null, started: false, signal: undefined, gone: undefined, onAbort: noop };
   function begin(c, start) {
     const s = c.stream;
     setPressure(s, pressed(c));
@@ -199,6 +211,13 @@
     if (write !== undefined) c.writeAlgorithm = (chunk) => write(chunk, object);
     begin(c, () => (start === undefined ? undefined : p.apply(start, sink, [object])));
   }
+  // The same for a stream of which only the controller is missing; it begins at once.
+  function makeOurs(s, writing, closing, aborting) {
+    const c = newController(s, writing, closing, aborting, 1, () => 1);
+    setPressure(s, false);
+    c.started = true;
+    return c;
+  }
   function makeWritable(start, writing, closing, aborting, mark = 1, size = () => 1) {
     const s = newState();
     new WritableStream(key, s);
@@ -217,7 +236,7 @@
         c.signal = internal.newSignal();
         if (c.gone !== undefined) internal.abortSignal(c.signal, c.gone.reason);
       }
-      return c.signal;
+      return internal.signalObject(c.signal);
     }
     error(error = undefined) { failController(controllerOf(this), error); }
   }
@@ -227,7 +246,7 @@
 
   function acquire(s) {
     if (s.writer !== undefined) throw locked();
-    const w = { stream: s, ready: h.lazy(), readyPending: false, closed: h.lazy(), closedPending: s.state === 'writable' || s.state === 'erroring' };
+    const w = { __proto__: null, stream: s, ready: h.lazy(), readyPending: false, closed: h.lazy(), closedPending: s.state === 'writable' || s.state === 'erroring' };
     s.writer = w;
     if (s.state === 'writable') {
       if (!closeQueued(s) && s.pressure) w.readyPending = true;
@@ -237,11 +256,10 @@
     return w;
   }
   function release(w) {
-    const error = released();
     const s = w.stream;
-    rejectReady(w, error);
+    renewReady(w).rejectWith(released);
     if (!w.closedPending) w.closed = h.lazy();
-    w.closed.reject(error);
+    w.closed.rejectWith(released);
     s.writer = undefined;
     w.stream = undefined;
   }
@@ -293,5 +311,8 @@
   finish(WritableStreamDefaultWriter, 'WritableStreamDefaultWriter');
   shape(WritableStreamDefaultWriter, 'WritableStreamDefaultWriter', ['closed', 'ready', 'desiredSize']);
 
-  internal.writable = { __proto__: null, stateOf, makeWritable, acquire, release, write, abort, close, closeSafely, closeQueued, failController, startErroring };
+  internal.writable = {
+    __proto__: null, stateOf, unmade, makeOurs, makeWritable, acquire, release, write, abort, close, closeSafely, closeQueued, failController, startErroring,
+    wrap(s) { new WritableStream(key, s); return s; },
+  };
 });

@@ -2,7 +2,7 @@ const head = { method: 'POST', url: 'http://w/p?q', headers: [['Host', 'w'], ['X
 test('a request comes in', async () => {
   const env = { E: 1 };
   const ctx = {};
-  const out = await dispatch.fetch(async (request, e, c) => {
+  const out = await handled(async (request, e, c) => {
     equal([request.method, request.url, [...request.headers], request.cf, request.redirect, e === env, c === ctx, await request.text()], ['POST', 'http://w/p?q', [['host', 'w'], ['x-a', '1']], { colo: 'here' }, 'manual', true, true, 'body']);
     throws(() => request.headers.set('a', 'b'), "TypeError: Can't modify immutable headers.");
     return new Response('ok', { status: 202, statusText: 'Fine' });
@@ -11,20 +11,21 @@ test('a request comes in', async () => {
 });
 test('what is no response', async () => {
   const wrong = "TypeError: Incorrect type for Promise: the Promise did not resolve to 'Response'.";
-  for (const result of [undefined, null, 'x', {}]) await rejects(dispatch.fetch(() => result, head, null, {}, {}), wrong);
-  await rejects(dispatch.fetch(() => { throw new RangeError('mine'); }, head, null, {}, {}), 'RangeError: mine');
-  await rejects(dispatch.fetch(() => Response.error(), head, null, {}, {}), 'TypeError: Return value from serve handler must not be an error response (like Response.error())');
+  for (const result of [undefined, null, 'x', {}]) await rejects(handled(() => result, head, null, {}, {}), wrong);
+  await rejects(handled(() => { throw new RangeError('mine'); }, head, null, {}, {}), 'RangeError: mine');
+  await rejects(handled(() => Response.error(), head, null, {}, {}), 'TypeError: Return value from serve handler must not be an error response (like Response.error())');
   const used = new Response('x');
   await used.text();
-  await rejects(dispatch.fetch(() => used, head, null, {}, {}), 'TypeError: Body has already been used. It can only be used once. Use tee() first if you need to read it twice.');
+  await rejects(handled(() => used, head, null, {}, {}), 'TypeError: Body has already been used. It can only be used once. Use tee() first if you need to read it twice.');
 });
 test('the client goes away', async () => {
   let signal;
   let aborted = 0;
   let later = false;
   dispatch.setEvent(7);
-  const { ctx, settled } = dispatch.context();
-  await dispatch.fetch((request, env, c) => {
+  const around = dispatch.context();
+  const { ctx } = around;
+  await handled((request, env, c) => {
     signal = request.signal;
     signal.addEventListener('abort', () => { aborted++; });
     c.waitUntil(scheduler.wait(100).then(() => { later = true; }));
@@ -33,11 +34,11 @@ test('the client goes away', async () => {
   dispatch.abort(7);
   dispatch.abort(7);
   equal([aborted, signal.aborted, signal.reason.name], [1, true, 'AbortError']);
-  await settled();
+  await around.settled();
   equal(later, true);
   let late;
   dispatch.setEvent(8);
-  await dispatch.fetch((request) => { late = request; return new Response(); }, head, null, {}, ctx);
+  await handled((request) => { late = request; return new Response(); }, head, null, {}, ctx);
   dispatch.done(8);
   dispatch.abort(8);
   equal(late.signal.aborted, false);
@@ -46,7 +47,7 @@ test('that the client has gone does not end what was asked on its behalf, but wh
   host.answer = () => new Promise(() => {});
   const seen = [];
   dispatch.setEvent(9);
-  dispatch.fetch(async (request) => {
+  handled(async (request) => {
     void request.signal;
     for (const [name, args] of [['same', [request]], ['new', [new Request(request, { body: null })]], ['said', ['http://x/', { signal: request.signal }]]]) fetch(...args).catch((error) => seen.push(`${name} ${error.name}`));
     const copy = request.clone();
@@ -60,12 +61,13 @@ test('that the client has gone does not end what was asked on its behalf, but wh
   dispatch.setEvent(1);
 });
 test('waitUntil', async () => {
-  const { ctx, settled } = dispatch.context({ p: 1 });
-  await settled();
+  const around = dispatch.context({ p: 1 });
+  const { ctx } = around;
+  await around.settled();
   ctx.waitUntil(Promise.reject(new Error('background')));
   ctx.waitUntil(5);
   ctx.passThroughOnException();
-  await settled();
+  await around.settled();
   ok(host.lines[0].startsWith('error: Uncaught Error: background'), host.lines[0]);
   equal([ctx.props, Object.prototype.toString.call(ctx)], [{ p: 1 }, '[object ExecutionContext]']);
 });

@@ -50,7 +50,7 @@ test('redirects that are not followed, or without end', async () => {
 });
 test('a request that was received is sent on without following redirects', async () => {
   chain({ status: 302, headers: [['location', '/b']] });
-  const out = await dispatch.fetch((request) => fetch(request), { method: 'GET', url: 'http://w/', headers: [] }, null, {}, {});
+  const out = await handled((request) => fetch(request), { method: 'GET', url: 'http://w/', headers: [] }, null, {}, {});
   equal([out.status, out.headers, host.fetches.length], [302, [['location', '/b']], 1]);
 });
 test('abort: before, during, while the body comes', async () => {

@@ -50,6 +50,12 @@
   global.text = (data) => new TextDecoder().decode(data);
   global.host = internals.host;
   global.dispatch = internals.dispatch;
+  // A request to a handler, with headers as pairs, and its answer, as the isolate has them.
+  global.handled = async (handler, head, body, env, ctx) => {
+    const lists = global.host.lists(head);
+    const given = dispatch.response(lists, await handler(dispatch.request(lists, body), env, ctx));
+    return { ...given, headers: global.host.pairs(given) };
+  };
   global.settle = () => new Promise((resolve) => setTimeout(resolve, 0));
   return {
     results,

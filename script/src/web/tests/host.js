@@ -1,6 +1,9 @@
 // The host of the tests: a virtual clock, bodies and connections in memory. What it was asked is in its lists.
 (function () {
   'use strict';
+  const { apply } = Reflect;
+  const { toLowerCase } = String.prototype;
+  const lower = (name) => apply(toLowerCase, name, []);
   const host = {
     objects: { classes: () => [] }, time: 1000, timers: [], lines: [], fetches: [], bodies: new Map(), sockets: new Map(), last: 0, opened: [],
     now: () => host.time,
@@ -19,13 +22,22 @@
       next.run();
       return true;
     },
+    pairs({ names, values }) { const list = []; for (let i = 0; i < names.length; i++) list[i] = [names[i], values[i]]; return list; },
+    lists(head) {
+      const names = [];
+      const values = [];
+      for (let i = 0; i < head.headers.length; i++) { names[i] = lower(head.headers[i][0]); values[i] = head.headers[i][1]; }
+      return { ...head, names, values };
+    },
     // What the outside answers: set by a test.
     answer: () => { throw new Error('no answer'); },
-    fetch(request) {
+    // Tests see headers as pairs, and answer with such.
+    fetch(call) {
       const op = ++host.last;
+      const request = { ...call, headers: host.pairs(call) };
       const entry = { op, request, cancelled: false };
       host.fetches.push(entry);
-      return { op, promise: new Promise((resolve, reject) => { entry.reject = reject; Promise.resolve().then(() => host.answer(request, entry)).then(resolve, reject); }) };
+      return { op, promise: new Promise((resolve, reject) => { entry.reject = reject; Promise.resolve().then(() => host.answer(request, entry)).then((answer) => resolve(host.lists(answer)), reject); }) };
     },
     cancel(op) { for (const entry of host.fetches) if (entry.op === op) { entry.cancelled = true; entry.reject(new Error('cancelled')); } },
     // A body that the host has: chunks, then its end or an error.

@@ -1,7 +1,7 @@
 // Bodies that the host has, and those that it is given.
 const answering = (chunks, fail) => { const id = host.hostBody(chunks, fail); host.answer = () => ({ status: 200, statusText: 'OK', headers: [['content-type', 'text/plain']], body: { host: id }, webSocket: null }); return host.bodies.get(id); };
 const idOf = (body) => [...host.bodies].find(([, value]) => value === body)[0];
-const handle = (handler, head = {}, body = null) => dispatch.fetch(handler, { method: 'GET', url: 'http://w/', headers: [], ...head }, body, {}, {});
+const handle = (handler, head = {}, body = null) => handled(handler, { method: 'GET', url: 'http://w/', headers: [], ...head }, body, {}, {});
 test('read through to its end', async () => {
   answering(['a', 'bc', '']);
   equal(await (await fetch('http://x/')).text(), 'abc');
@@ -20,7 +20,7 @@ test('a request that is passed on', async () => {
   answering([]);
   await handle((request) => fetch(request), { method: 'POST', url: 'http://w/p', headers: [['X-A', '1']] }, { host: id });
   const { request } = host.fetches[0];
-  equal([request.method, request.url, request.headers, request.body.host, host.bodies.get(id).reads, request.destination, request.redirect], ['POST', 'http://w/p', [['x-a', '1']], id, 0, 'outside', 'manual']);
+  equal([request.method, request.url, request.headers, request.body.host, host.bodies.get(id).reads, request.destination], ['POST', 'http://w/p', [['x-a', '1']], id, 0, 'outside']);
 });
 test('also as a new Request, a new Response, with headers of its own', async () => {
   const id = host.hostBody(['a']);

@@ -92,7 +92,7 @@ test('a listener that throws ends the connection', async () => {
   equal(seen, ['b:message:q 1', 'b:error:Uncaught hand 3', 'a:error:Network connection lost. 3', 'a:close:1006,WebSocket disconnected without sending Close frame.,false 3']);
   ok(host.lines[0].startsWith('error: Uncaught Error: hand'), host.lines[0]);
 });
-const upgrade = (handler) => dispatch.fetch(handler, { method: 'GET', url: 'http://w/', headers: [['upgrade', 'websocket']] }, null, {}, {});
+const upgrade = (handler) => handled(handler, { method: 'GET', url: 'http://w/', headers: [['upgrade', 'websocket']] }, null, {}, {});
 test('one end goes to the client', async () => {
   const seen = [];
   const out = await upgrade(() => {
