@@ -33,6 +33,8 @@ fn run(ctx: &Ctx<'_>, state: &Rc<State>, load: Load, entry: Option<String>, web:
     let make: Function<'_> = ctx.eval_with_options(include_str!("glue.js"), options)?;
     let glue: Object<'_> = make.call((natives::for_glue(ctx, state)?,))?;
     *state.glue.borrow_mut() = Some(Persistent::save(ctx, glue.clone()));
+    let set_event = glue.get::<_, Function<'_>>("setEvent")?;
+    *state.set_event.borrow_mut() = Some(Persistent::save(ctx, set_event));
 
     state.classes.borrow_mut().clone_from(&load.objects);
     let table = web(ctx, natives::for_web(ctx, state)?)?;

@@ -72,11 +72,11 @@ pub(crate) fn for_web<'js>(ctx: &Ctx<'js>, state: &Rc<State>) -> Result<Object<'
             drop(cleared);
         },
         "fetch" => |state: Rc<State>| move |ctx: Ctx<'js>, request: Object<'js>| fetch(&ctx, &state, &request),
-        "cancel" => |state: Rc<State>| move |op: f64| {
+        "cancel" => |state: Rc<State>| move |ctx: Ctx<'js>, op: f64, reason: Value<'js>| -> Result<()> {
             let op = OpId(id(op));
-            if state.take_op(op).is_some() {
-                state.push(Effect::Cancel(op));
-            }
+            let Some(cancelled) = state.take_op(op) else { return Ok(()) };
+            state.push(Effect::Cancel(op));
+            cancelled.settle.reject_with(&ctx, reason)
         },
         "bodyRead" => |state: Rc<State>| move |ctx: Ctx<'js>, body: f64| read(&ctx, &state, HostBody(id(body))),
         "bodyCancel" => |state: Rc<State>| move |ctx: Ctx<'js>, body: f64| -> Result<()> {

@@ -21,6 +21,12 @@ where
     glue(ctx, state)?.get::<_, Function<'js>>(name)?.call(args)
 }
 
+/// Says whose turn begins.
+pub(crate) fn set_event(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
+    let set = state.set_event.borrow().clone();
+    set.ok_or(rquickjs::Error::Unknown)?.restore(ctx)?.call((super::convert::number(event.0),))
+}
+
 /// Tells a call that nobody waits for its answer any more. The event as JavaScript has it.
 pub(crate) fn abort(ctx: &Ctx<'_>, state: &State, event: f64) -> Result<()> {
     call_glue(ctx, state, "abort", (event,)).map(drop)

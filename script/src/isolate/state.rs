@@ -172,6 +172,8 @@ pub(crate) struct State {
     pub(crate) rejections: RefCell<Rejections>,
     /// The functions of the glue.
     pub(crate) glue: RefCell<Option<Persistent<Object<'static>>>>,
+    /// The function of the glue that says whose turn it is: each turn begins with it.
+    pub(crate) set_event: RefCell<Option<Persistent<Function<'static>>>>,
     effects: RefCell<Vec<Effect>>,
     /// Bytes of the effects that wait to be taken.
     outgoing: Cell<usize>,
@@ -206,6 +208,7 @@ impl State {
             later: RefCell::default(),
             rejections: RefCell::default(),
             glue: RefCell::new(None),
+            set_event: RefCell::new(None),
             effects: RefCell::default(),
             outgoing: Cell::new(0),
             lines_outside: Cell::new(0),
@@ -396,5 +399,6 @@ impl State {
         self.later.take();
         self.rejections.take();
         self.glue.take();
+        self.set_event.take();
     }
 }

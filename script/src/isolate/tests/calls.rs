@@ -52,9 +52,7 @@ fn requests_go_to_the_edge_and_their_outcome_comes_back() {
         } catch (error) { return { body: bytes(String(error)) }; }",
     );
     let (event, effects) = bench.request("/", BodyRef::None);
-    let [Effect::Fetch { op, event: of, destination: Destination::Outside, request }] =
-        &effects[..]
-    else {
+    let [Effect::Fetch { op, event: of, destination: Destination::Outside, request }] = &effects[..] else {
         panic!("{effects:?}")
     };
     assert_eq!((*op, *of, request.method.as_str()), (OpId(1), event, "PUT"));

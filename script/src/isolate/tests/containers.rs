@@ -58,12 +58,7 @@ fn outcome(edge: &Edge, event: EventId) -> String {
 /// The last request to a port: its number, the port, whether it asks for a WebSocket, its URL.
 fn asked(edge: &Edge) -> (OpId, u16, bool, String) {
     let asked = edge.seen.iter().rev().find_map(|effect| match effect {
-        Effect::Fetch {
-            op,
-            destination: Destination::Port { object, port, upgrade },
-            request,
-            ..
-        } => {
+        Effect::Fetch { op, destination: Destination::Port { object, port, upgrade }, request, .. } => {
             assert!(*object == only(edge));
             Some((*op, *port, *upgrade, request.url.clone()))
         }

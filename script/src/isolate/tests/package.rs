@@ -16,6 +16,7 @@ use crate::message::{
 
 /// A class over the package that logs what is called of it, and a worker in front.
 const APP: &str = "import { Container } from '@cloudflare/containers';
+    import { DurableObject } from 'cloudflare:workers';
     // The clock that the test moves.
     Date.now = () => 1_000_000 + performance.now();
     export class A extends Container {
@@ -27,7 +28,6 @@ const APP: &str = "import { Container } from '@cloudflare/containers';
         later(what) { console.log('later ' + what); }
     }
     export class B extends Container {}
-    import { DurableObject } from 'cloudflare:workers';
     export class P extends DurableObject { fetch() { return new Response('x'); } }
     export default { async fetch(request, env) {
         const stub = env.A.getByName('one');
@@ -98,8 +98,17 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn listening() -> Self { Self::new(Fate::Listens) }
-    pub(super) fn reset(&mut self) { self.dealt = 0; self.asked.clear(); }
+    /// One whose container listens.
+    pub(super) fn listening() -> Self {
+        Self::new(Fate::Listens)
+    }
+
+    /// Forgets all that was told and asked.
+    pub(super) fn forget(&mut self) {
+        self.edge.seen.clear();
+        self.dealt = 0;
+        self.asked.clear();
+    }
 
     fn new(fate: Fate) -> Self {
         let edge = Edge::of(load());
@@ -122,7 +131,7 @@ impl World {
     }
 
     /// Deals with all that was told.
-    pub(super) fn deal(&mut self) {
+    fn deal(&mut self) {
         while self.dealt < self.edge.seen.len() {
             let effect = self.edge.seen[self.dealt].clone();
             self.dealt += 1;

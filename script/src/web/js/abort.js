@@ -22,8 +22,8 @@
   class AbortSignal extends EventTarget {
     #state;
     static {
-      signalState = (signal) => { if (!isObject(signal) || !(#state in signal)) throw illegal(); return signal.#state; };
-      internal.isSignal = (value) => isObject(value) && #state in value;
+      signalState = (signal) => { if (typeof signal !== 'object' || signal === null || !(#state in signal)) throw illegal(); return signal.#state; };
+      internal.isSignal = (value) => typeof value === 'object' && value !== null && #state in value;
     }
     constructor(secret, state) {
       if (secret !== key) throw new TypeError('Illegal constructor');
@@ -111,9 +111,9 @@
 
   class AbortController {
     #signal = fresh();
-    get signal() { if (!isObject(this) || !(#signal in this)) throw illegal(); return objectOf(this.#signal); }
+    get signal() { if (typeof this !== 'object' || this === null || !(#signal in this)) throw illegal(); return objectOf(this.#signal); }
     abort(reason = undefined) {
-      if (!isObject(this) || !(#signal in this)) throw illegal();
+      if (typeof this !== 'object' || this === null || !(#signal in this)) throw illegal();
       abort(this.#signal, reason === undefined ? abortError() : reason);
     }
   }

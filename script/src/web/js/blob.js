@@ -11,8 +11,8 @@
   class Blob {
     #state;
     static {
-      blobOf = (blob) => { if (!isObject(blob) || !(#state in blob)) throw illegal(); return blob.#state; };
-      internal.isBlob = (value) => isObject(value) && #state in value;
+      blobOf = (blob) => { if (typeof blob !== 'object' || blob === null || !(#state in blob)) throw illegal(); return blob.#state; };
+      internal.isBlob = (value) => typeof value === 'object' && value !== null && #state in value;
       fillBlob = (blob, bytes, type) => { blob.#state = { bytes, type }; return blob; };
       makeBlob = (bytes, type) => fillBlob(new Blob(), bytes, type);
     }
@@ -69,8 +69,8 @@
   class File extends Blob {
     #file;
     static {
-      fileOf = (file) => { if (!isObject(file) || !(#file in file)) throw illegal(); return file.#file; };
-      internal.isFile = (value) => isObject(value) && #file in value;
+      fileOf = (file) => { if (typeof file !== 'object' || file === null || !(#file in file)) throw illegal(); return file.#file; };
+      internal.isFile = (value) => typeof value === 'object' && value !== null && #file in value;
     }
     constructor(parts, name, options = undefined) {
       if (arguments.length < 2) throw wrongInit('File', arguments.length + 1, arguments.length === 0 ? 'Array' : 'string');

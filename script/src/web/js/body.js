@@ -185,12 +185,12 @@
     // What the owner is inside: { kind, body, headers } and what else it has.
     #parts;
     static {
-      partsOf = (owner) => { if (!isObject(owner) || !(#parts in owner)) throw illegal(); return owner.#parts; };
+      partsOf = (owner) => { if (typeof owner !== 'object' || owner === null || !(#parts in owner)) throw illegal(); return owner.#parts; };
       internal.bodyOwner = (kind) => ({
         __proto__: null,
-        is: (value) => isObject(value) && #parts in value && value.#parts.kind === kind,
+        is: (value) => typeof value === 'object' && value !== null && #parts in value && value.#parts.kind === kind,
         stateOf(value) {
-          if (!isObject(value) || !(#parts in value) || value.#parts.kind !== kind) throw illegal();
+          if (typeof value !== 'object' || value === null || !(#parts in value) || value.#parts.kind !== kind) throw illegal();
           return value.#parts;
         },
       });

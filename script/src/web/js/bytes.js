@@ -257,7 +257,7 @@
   let controllerOf;
   class ReadableByteStreamController {
     #controller;
-    static { controllerOf = (c) => { if (!isObject(c) || !(#controller in c)) throw illegal(); return c.#controller; }; }
+    static { controllerOf = (c) => { if (typeof c !== 'object' || c === null || !(#controller in c)) throw illegal(); return c.#controller; }; }
     constructor(secret, c) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#controller = c; }
     get byobRequest() {
       const c = controllerOf(this);
@@ -292,7 +292,7 @@
   class ReadableStreamBYOBRequest {
     #request;
     static {
-      requestOf = (request) => { if (!isObject(request) || !(#request in request)) throw illegal(); return request.#request; };
+      requestOf = (request) => { if (typeof request !== 'object' || request === null || !(#request in request)) throw illegal(); return request.#request; };
       detachRequest = (request) => { request.#request.controller = undefined; request.#request.view = null; };
     }
     constructor(secret, controller, view, least) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#request = { controller, view, least }; }
@@ -327,7 +327,7 @@
   let readerOf;
   class ReadableStreamBYOBReader {
     #reader;
-    static { readerOf = (reader) => { if (!isObject(reader) || !(#reader in reader)) throw illegal(); return reader.#reader; }; }
+    static { readerOf = (reader) => { if (typeof reader !== 'object' || reader === null || !(#reader in reader)) throw illegal(); return reader.#reader; }; }
     constructor(stream) {
       const state = stateOf(stream);
       if (state.controller.byob === undefined) throw new TypeError('This ReadableStream does not support BYOB reads.');

@@ -71,7 +71,7 @@
   let stateOf;
   class Container {
     #state;
-    static { stateOf = (container) => { if (!isObject(container) || !(#state in container)) throw illegal(); return container.#state; }; }
+    static { stateOf = (container) => { if (typeof container !== 'object' || container === null || !(#state in container)) throw illegal(); return container.#state; }; }
     constructor(secret, instance) {
       if (secret !== key) throw new TypeError('Illegal constructor');
       this.#state = { __proto__: null, instance, reason: undefined };

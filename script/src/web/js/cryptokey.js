@@ -19,8 +19,8 @@
   class CryptoKey {
     #state;
     static {
-      keyOf = (key) => { if (!isObject(key) || !(#state in key)) throw illegal(); return key.#state; };
-      internal.isCryptoKey = (value) => isObject(value) && #state in value;
+      keyOf = (key) => { if (typeof key !== 'object' || key === null || !(#state in key)) throw illegal(); return key.#state; };
+      internal.isCryptoKey = (value) => typeof value === 'object' && value !== null && #state in value;
       makeKey = (key, type, extractable, algorithm, usages) => new CryptoKey(internal, { key, type, extractable, algorithm, usages, shown: undefined, listed: undefined });
     }
     constructor(secret, state) { if (secret !== internal) throw new TypeError('Illegal constructor'); this.#state = state; }

@@ -11,7 +11,7 @@
   let digestOf;
   class DigestStream extends WritableStream {
     #state;
-    static { digestOf = (stream) => { if (!isObject(stream) || !(#state in stream)) throw illegal(); return stream.#state; }; }
+    static { digestOf = (stream) => { if (typeof stream !== 'object' || stream === null || !(#state in stream)) throw illegal(); return stream.#state; }; }
     constructor(algorithm) {
       if (algorithm === undefined || algorithm === null) throw wrongInit('DigestStream', 1, 'string or HashAlgorithm');
       const name = isObject(algorithm) ? `${algorithm.name}` : `${algorithm}`;

@@ -55,7 +55,7 @@
   let controllerOf;
   class ScheduledController {
     #state;
-    static { controllerOf = (controller) => { if (!isObject(controller) || !(#state in controller)) throw illegal(); return controller.#state; }; }
+    static { controllerOf = (controller) => { if (typeof controller !== 'object' || controller === null || !(#state in controller)) throw illegal(); return controller.#state; }; }
     constructor(secret, state) { if (secret !== internal) throw new TypeError('Illegal constructor'); this.#state = state; }
     get scheduledTime() { return controllerOf(this).time; }
     get cron() { return controllerOf(this).cron; }
@@ -75,7 +75,7 @@
   let contextOf;
   class ExecutionContext {
     #state;
-    static { contextOf = (context) => { if (!isObject(context) || !(#state in context)) throw illegal(); return context.#state; }; }
+    static { contextOf = (context) => { if (typeof context !== 'object' || context === null || !(#state in context)) throw illegal(); return context.#state; }; }
     constructor(secret, state) { if (secret !== internal) throw new TypeError('Illegal constructor'); this.#state = state; }
     waitUntil(promise) {
       const state = contextOf(this);

@@ -22,7 +22,7 @@
   let decoderOf;
   class TextDecoder {
     #state;
-    static { decoderOf = (decoder) => { if (!isObject(decoder) || !(#state in decoder)) throw illegal(); return decoder.#state; }; }
+    static { decoderOf = (decoder) => { if (typeof decoder !== 'object' || decoder === null || !(#state in decoder)) throw illegal(); return decoder.#state; }; }
     constructor(label = 'utf-8', options = undefined) {
       label = `${label}`;
       if (options !== undefined && !isObject(options)) throw h.wrongInit('TextDecoder', 2, 'ConstructorOptions');

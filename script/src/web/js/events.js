@@ -9,8 +9,8 @@
   class Event {
     #state;
     static {
-      stateOf = (event) => { if (!isObject(event) || !(#state in event)) throw illegal(); return event.#state; };
-      internal.isEvent = (value) => isObject(value) && #state in value;
+      stateOf = (event) => { if (typeof event !== 'object' || event === null || !(#state in event)) throw illegal(); return event.#state; };
+      internal.isEvent = (value) => typeof value === 'object' && value !== null && #state in value;
     }
     constructor(type, init = undefined) {
       if (arguments.length < 1) throw wrongInit('Event', 1, 'string');
@@ -79,7 +79,7 @@
       listenersOf = (target, make = false) => {
         // The functions of the global object are called without one.
         if (target === undefined || target === globalThis) target = internal.globalTarget;
-        if (!isObject(target) || !(#listeners in target)) throw illegal();
+        if (typeof target !== 'object' || target === null || !(#listeners in target)) throw illegal();
         if (make) target.#listeners ??= new SafeMap();
         return target.#listeners ?? NONE;
       };

@@ -8,7 +8,8 @@
   const { Request } = internal.classes;
   const MOST_REDIRECTS = 20;
 
-  function start(destination, args) {
+  // `fail` is told of what it is rejected with, once something was sent, and throws in its place.
+  function start(destination, args, fail = undefined) {
     try {
       internal.inEvent();
       if (args.length < 1) throw h.wrongArgument('ServiceWorkerGlobalScope', 'fetch', 1, 'Request or string');
@@ -22,7 +23,9 @@
       }
       const signal = internal.signalOf(state);
       if (signal !== undefined && signal.aborted) throw signal.reason;
-      return state.redirect === 'follow' ? run(destination, state, signal) : once(destination, state, signal);
+      if (state.redirect !== 'follow') return once(destination, state, signal, fail);
+      const answered = run(destination, state, signal);
+      return fail === undefined ? answered : then(answered, undefined, fail);
     } catch (error) { return rejected(error); }
   }
 
@@ -68,9 +71,15 @@
   // What is sent: this, and what `follow` makes of it.
   const callOf = (destination, { method, url, headers: { names, values } }, body) => ({ __proto__: null, destination, method, url: withoutFragment(url), names, values, body });
   // Whatever it is answered with is the answer.
-  function once(destination, state, signal) {
+  function once(destination, state, signal, fail) {
     const call = callOf(destination, state, bodies.send(state.body));
-    return then(send(call, signal), (head) => finishCall(call, head, signal, false));
+    if (signal === undefined) return then(send(call), (head) => finishCall(call, head, undefined, false), fail);
+    const { answered, forget } = sendWith(call, signal);
+    return then(answered, (head) => { forget(); return finishCall(call, head, signal, false); }, (error) => {
+      forget();
+      if (fail !== undefined) fail(error);
+      throw error;
+    });
   }
   async function run(destination, state, signal) {
     const bytes = state.body.bytes ?? state.body.stream?.bytes;
@@ -78,7 +87,7 @@
     const call = callOf(destination, { method: state.method, url: state.url, headers: headers.copy(state.headers) }, bodies.send(state.body));
     const sent = { __proto__: null, url: state.url, bytes, hasBody };
     for (let redirects = 0; ; redirects++) {
-      const head = await send(call, signal);
+      const head = await (signal === undefined ? send(call) : sendUntil(call, signal));
       const location = internal.isRedirect(head.status) ? find(head, 'location') : undefined;
       if (location === undefined) return finishCall(call, head, signal, redirects > 0);
       if (head.body?.host !== undefined) host.bodyCancel(head.body.host, '');
@@ -87,15 +96,20 @@
     }
   }
   const find = ({ names, values }, name) => { const at = p.arrayIndexOf(names, name); return at < 0 ? undefined : values[at]; };
-  function send(call, signal) {
+  const send = (call) => ask(call).promise;
+  // Until the signal aborts: that rejects it.
+  function sendWith(call, signal) {
+    const { op, promise } = ask(call);
+    return { __proto__: null, answered: promise, forget: internal.onAbort(signal, (reason) => host.cancel(op, reason)) };
+  }
+  async function sendUntil(call, signal) {
+    const { answered, forget } = sendWith(call, signal);
+    try { return await answered; } finally { forget(); }
+  }
+  function ask(call) {
     if (isObject(call.destination) && call.destination.port !== undefined && stringStartsWith(call.url, 'https:'))
       throw new Error('Connecting to a container using HTTPS is not currently supported; use HTTP instead. TLS is unnecessary anyway, as the connection is already secure by default.');
-    const { op, promise } = host.fetch(call);
-    if (signal === undefined) return promise;
-    return new p.Promise((resolve, reject) => {
-      const forget = internal.onAbort(signal, (reason) => { host.cancel(op); reject(reason); });
-      then(promise, (head) => { forget(); resolve(head); }, (error) => { forget(); reject(error); });
-    });
+    return host.fetch(call);
   }
   function follow(call, sent, status, location) {
     const next = internal.partsOf(location, sent.url);
@@ -151,13 +165,13 @@
   }
 
   // As `fetch`, to another destination.
-  internal.fetchFrom = (destination, args) => start(destination, args);
+  internal.fetchFrom = start;
   internal.globals.fetch = { fetch(input, init) { return start('outside', arguments); } }.fetch;
 
   let destinationOf;
   class Fetcher {
     #destination;
-    static { destinationOf = (fetcher) => { if (!isObject(fetcher) || !(#destination in fetcher)) throw illegal(); return fetcher.#destination; }; }
+    static { destinationOf = (fetcher) => { if (typeof fetcher !== 'object' || fetcher === null || !(#destination in fetcher)) throw illegal(); return fetcher.#destination; }; }
     constructor(secret, destination) {
       if (secret !== internal) throw new TypeError('Illegal constructor');
       this.#destination = destination;

@@ -11,8 +11,8 @@
     // Pairs of a name and a string or File.
     #list = [];
     static {
-      formOf = (form) => { if (!isObject(form) || !(#list in form)) throw illegal(); return form.#list; };
-      internal.isForm = (value) => isObject(value) && #list in value;
+      formOf = (form) => { if (typeof form !== 'object' || form === null || !(#list in form)) throw illegal(); return form.#list; };
+      internal.isForm = (value) => typeof value === 'object' && value !== null && #list in value;
     }
     append(name, value, filename = undefined) {
       const list = formOf(this);

@@ -8,21 +8,18 @@
   const COOKIE = 'set-cookie';
   const key = {};
   // Names and values, by their place; both lists are also others' while they are `shared`. `sorted` is what iteration shows, until
-  // the next change. `object` is made for who asks for it.
-  const STATE = { __proto__: null, names: undefined, values: undefined, shared: false, sorted: undefined, immutable: false, object: undefined };
+  // the next change.
+  const STATE = { __proto__: null, names: undefined, values: undefined, shared: false, sorted: undefined, immutable: false };
   const fresh = () => ({ __proto__: STATE, names: [], values: [] });
 
   let headersOf;
   class Headers {
     #state;
     static {
-      headersOf = (headers) => { if (!isObject(headers) || !(#state in headers)) throw illegal(); return headers.#state; };
-      internal.isHeaders = (value) => isObject(value) && #state in value;
+      headersOf = (headers) => { if (typeof headers !== 'object' || headers === null || !(#state in headers)) throw illegal(); return headers.#state; };
+      internal.isHeaders = (value) => typeof value === 'object' && value !== null && #state in value;
     }
-    constructor(init = undefined, made) {
-      this.#state = init === key ? made : init === undefined ? fresh() : of(init);
-      this.#state.object = this;
-    }
+    constructor(init = undefined, made) { this.#state = init === key ? made : init === undefined ? fresh() : of(init); }
     get(name) {
       const state = headersOf(this);
       need(arguments, 1, 'get');
@@ -159,7 +156,8 @@
     __proto__: null, fresh, of, copy, get, set,
     // Of the host's lists: names are in lower case, and headers already.
     from: (names, values, immutable) => ({ __proto__: STATE, names, values, immutable }),
-    object: (state) => state.object ?? new Headers(key, state),
+    // The object of the headers of a request or response, which keeps it: made for who asks for it.
+    object: (owner) => (owner.headersObject ??= new Headers(key, owner.headers)),
     has: (state, name) => p.arrayIndexOf(state.names, name) >= 0,
     freeze(state) { state.immutable = true; return state; },
   };

@@ -16,7 +16,7 @@
   let idOf;
   class DurableObjectId {
     #state;
-    static { idOf = (id) => { if (!isObject(id) || !(#state in id)) throw illegal(); return id.#state; }; internal.isObjectId = (id) => isObject(id) && #state in id; }
+    static { idOf = (id) => { if (typeof id !== 'object' || id === null || !(#state in id)) throw illegal(); return id.#state; }; internal.isObjectId = (id) => typeof id === 'object' && id !== null && #state in id; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
     toString() { return idOf(this).digits; }
     equals(other) { return idOf(this).digits === idOf(other).digits; }
@@ -40,11 +40,10 @@
     return stub.broken;
   };
   // Calls of one that fail since the object was reset break it for good.
-  const watch = (stub, promise) => then(promise, undefined, (error) => {
+  const failing = (stub, error) => {
     if (isObject(error) && hasOwn(error, 'durableObjectReset')) stub.broken ??= error;
     throw error;
-  });
-  const target = (stub) => ({ __proto__: null, class: stub.className, id: stub.id, name: stub.name });
+  };
   const RESERVED = new p.SafeSet();
   for (const name of ['fetch', 'connect', 'alarm', 'webSocketMessage', 'webSocketClose', 'webSocketError', 'dup', 'constructor']) RESERVED.add(name);
 
@@ -57,7 +56,7 @@
       return function fetch(input, init) {
         if (arguments.length < 1) return rejected(h.wrongArgument('Fetcher', 'fetch', 1, 'Request or string'));
         const broken = lost(stub);
-        return broken !== undefined ? rejected(broken) : watch(stub, internal.fetchFrom(target(stub), arguments));
+        return broken !== undefined ? rejected(broken) : internal.fetchFrom(stub.target, arguments, (error) => failing(stub, error));
       };
     },
     connect: () => function connect() { throw new Error('connect() of a Durable Object is not supported by this version of Berth.'); },
@@ -79,10 +78,11 @@
     set() { throw new TypeError('Cannot set a property of a Durable Object stub.'); },
     defineProperty() { throw new TypeError('Cannot define a property of a Durable Object stub.'); },
   };
+  const STUB = { __proto__: null, target: undefined, id: undefined, name: undefined, idObject: undefined, broken: undefined, reset: undefined };
   function newStub(id) {
     const { className, digits, name } = idOf(id);
     const made = { __proto__: DurableObject.prototype };
-    stubs.set(made, { __proto__: null, className, id: digits, name, idObject: id, broken: undefined, reset: resets.get(digits) });
+    stubs.set(made, { __proto__: STUB, target: { __proto__: null, class: className, id: digits, name }, id: digits, name, idObject: id, reset: resets.get(digits) });
     return new Proxy(made, traps);
   }
 
@@ -122,7 +122,7 @@
       const broken = lost(stub);
       if (broken !== undefined) return rejected(broken);
       for (let i = 0; i < args.length; i++) list[i] = pack(args[i]);
-      return watch(stub, then(natives.call(target(stub), name, list), unpack, (error) => { throw ofObject(error, stub); }));
+      return then(natives.call(stub.target, name, list), unpack, (error) => failing(stub, ofObject(error, stub)));
     } catch (error) {
       // What the call would have sent nobody reads.
       for (let i = 0; i < list.length; i++) if (list[i].value === undefined) host.abandon(list[i]);
@@ -200,18 +200,31 @@
 
   // ---- Namespaces ----
 
+  // Digits that were calculated, by class and name; begun anew when there are so many.
+  const MOST_KNOWN = 1024;
+  let known = new SafeMap();
+  function digitsOf(className, name) {
+    const both = `${className}\n${name}`;
+    const before = known.get(both);
+    if (before !== undefined) return before;
+    const length = p.typedLength(internal.natives.encode(name));
+    if (length < 1 || length > MOST_NAME) throw new TypeError(`The name of a Durable Object must have from 1 to ${MOST_NAME} bytes.`);
+    const digits = natives.named(className, name);
+    if (known.size >= MOST_KNOWN) known = new SafeMap();
+    known.set(both, digits);
+    return digits;
+  }
+
   let classOf;
   class DurableObjectNamespace {
     #className;
-    static { classOf = (namespace) => { if (!isObject(namespace) || !(#className in namespace)) throw illegal(); return namespace.#className; }; }
+    static { classOf = (namespace) => { if (typeof namespace !== 'object' || namespace === null || !(#className in namespace)) throw illegal(); return namespace.#className; }; }
     constructor(secret, className) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#className = className; }
     idFromName(name) {
       const className = classOf(this);
       if (arguments.length < 1) throw h.wrongArgument('DurableObjectNamespace', 'idFromName', 1, 'string');
       const text = `${name}`;
-      const length = p.typedLength(internal.natives.encode(text));
-      if (length < 1 || length > MOST_NAME) throw new TypeError(`The name of a Durable Object must have from 1 to ${MOST_NAME} bytes.`);
-      return newId(className, natives.named(className, text), text);
+      return newId(className, digitsOf(className, text), text);
     }
     newUniqueId(options = undefined) {
       const className = classOf(this);
@@ -264,7 +277,7 @@
   let stateOf;
   class DurableObjectState {
     #state;
-    static { stateOf = (state) => { if (!isObject(state) || !(#state in state)) throw illegal(); return state.#state; }; }
+    static { stateOf = (state) => { if (typeof state !== 'object' || state === null || !(#state in state)) throw illegal(); return state.#state; }; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
     get id() { return stateOf(this).id; }
     get storage() { return stateOf(this).storage; }

@@ -26,8 +26,8 @@
   class ReadableStream {
     #state;
     static {
-      stateOf = (stream) => { if (!isObject(stream) || !(#state in stream)) throw illegal(); return stream.#state; };
-      internal.isReadable = (value) => isObject(value) && #state in value;
+      stateOf = (stream) => { if (typeof stream !== 'object' || stream === null || !(#state in stream)) throw illegal(); return stream.#state; };
+      internal.isReadable = (value) => typeof value === 'object' && value !== null && #state in value;
     }
     constructor(source = undefined, strategy = undefined) {
       if (source === key) { this.#state = strategy; strategy.object = this; return; }
@@ -183,7 +183,7 @@
   let readerOf;
   class ReadableStreamDefaultReader {
     #reader;
-    static { readerOf = (reader) => { if (!isObject(reader) || !(#reader in reader)) throw illegal(); return reader.#reader; }; }
+    static { readerOf = (reader) => { if (typeof reader !== 'object' || reader === null || !(#reader in reader)) throw illegal(); return reader.#reader; }; }
     constructor(stream) { this.#reader = acquire(stateOf(stream)); }
     get closed() { try { return readerOf(this).closed.promise; } catch (error) { return rejected(error); } }
     cancel(reason = undefined) { return cancelReader(() => readerOf(this), reason); }
@@ -332,7 +332,7 @@
   let controllerOf;
   class ReadableStreamDefaultController {
     #controller;
-    static { controllerOf = (c) => { if (!isObject(c) || !(#controller in c)) throw illegal(); return c.#controller; }; }
+    static { controllerOf = (c) => { if (typeof c !== 'object' || c === null || !(#controller in c)) throw illegal(); return c.#controller; }; }
     constructor(secret, c) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#controller = c; }
     get desiredSize() { return desired(controllerOf(this)); }
     close() {

@@ -9,7 +9,7 @@
     'REPORT', 'MKACTIVITY', 'CHECKOUT', 'MERGE', 'MSEARCH', 'NOTIFY', 'SUBSCRIBE', 'UNSUBSCRIBE', 'PURGE', 'QUERY', 'BAN', 'MKCALENDAR', 'LINK', 'UNLINK']) METHODS.add(name);
   const REDIRECT = 'Invalid redirect value, must be one of "follow" or "manual" ("error" won\'t be implemented since it does not make sense at the edge; use "manual" and check the response status code).';
   const key = {};
-  const STATE = { __proto__: null, kind: key, method: 'GET', url: '', headers: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined, incoming: false };
+  const STATE = { __proto__: null, kind: key, method: 'GET', url: '', headers: undefined, headersObject: undefined, redirect: 'follow', signal: undefined, cf: undefined, cache: undefined, body: undefined, incoming: false };
   const { is: isRequest, stateOf } = internal.bodyOwner(key);
   internal.isRequest = isRequest;
 
@@ -22,11 +22,11 @@
       const state = stateOf(this);
       const body = bodies.clone(state.body);
       signal(state);
-      return new Request(key, { __proto__: STATE, ...state, body, headers: headers.copy(state.headers) });
+      return new Request(key, { __proto__: STATE, ...state, body, headers: headers.copy(state.headers), headersObject: undefined });
     }
     get method() { return stateOf(this).method; }
     get url() { return stateOf(this).url; }
-    get headers() { return headers.object(stateOf(this).headers); }
+    get headers() { return headers.object(stateOf(this)); }
     get redirect() { return stateOf(this).redirect; }
     get fetcher() { stateOf(this); return null; }
     get signal() { return internal.signalObject(signal(stateOf(this))); }

@@ -5,7 +5,7 @@
   const { RangeError, TypeError, jsonStringify, regexpExec, trunc } = p;
   const { finish, wrongInit, isObject } = h;
   const key = {};
-  const STATE = { __proto__: null, kind: key, status: 200, statusText: '', headers: undefined, redirected: false, url: '', webSocket: null, cf: undefined, type: 'default', body: undefined };
+  const STATE = { __proto__: null, kind: key, status: 200, statusText: '', headers: undefined, headersObject: undefined, redirected: false, url: '', webSocket: null, cf: undefined, type: 'default', body: undefined };
   const { is: isResponse, stateOf } = internal.bodyOwner(key);
   internal.isResponse = isResponse;
   const withoutBody = (status) => status === 101 || status === 204 || status === 205 || status === 304;
@@ -35,11 +35,11 @@
       const state = stateOf(this);
       if (state.webSocket !== null) throw new TypeError('Cannot clone a response to a WebSocket handshake.');
       const body = bodies.clone(state.body);
-      return new Response(key, { __proto__: STATE, ...state, body, headers: headers.copy(state.headers) });
+      return new Response(key, { __proto__: STATE, ...state, body, headers: headers.copy(state.headers), headersObject: undefined });
     }
     get status() { return stateOf(this).status; }
     get statusText() { return stateOf(this).statusText; }
-    get headers() { return headers.object(stateOf(this).headers); }
+    get headers() { return headers.object(stateOf(this)); }
     get ok() { const { status } = stateOf(this); return status >= 200 && status < 300; }
     get redirected() { return stateOf(this).redirected; }
     get url() { return stateOf(this).url; }

@@ -8,7 +8,7 @@
   let stateOf;
   class SecretsStoreSecret {
     #state;
-    static { stateOf = (secret) => { if (!isObject(secret) || !(#state in secret)) throw illegal(); return secret.#state; }; }
+    static { stateOf = (secret) => { if (typeof secret !== 'object' || secret === null || !(#state in secret)) throw illegal(); return secret.#state; }; }
     constructor(secret, state) { if (secret !== internal) throw new TypeError('Illegal constructor'); this.#state = state; }
     get() {
       try {

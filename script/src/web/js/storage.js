@@ -108,7 +108,7 @@
   class DurableObjectTransaction {
     #state;
     static { transactionOf = (txn, what) => {
-      if (!isObject(txn) || !(#state in txn)) throw illegal();
+      if (typeof txn !== 'object' || txn === null || !(#state in txn)) throw illegal();
       const { ended } = txn.#state;
       if (ended === 'rolled back') throw new Error(`Cannot ${what}() on rolled back transaction`);
       if (ended === 'committed') throw new Error(`Cannot call ${what}() on transaction that has already committed: did you move \`txn\` outside of the closure?`);
@@ -157,7 +157,7 @@
   };
   class SyncKvStorage {
     #state;
-    static { kvOf = (kv) => { if (!isObject(kv) || !(#state in kv)) throw illegal(); return kv.#state; }; }
+    static { kvOf = (kv) => { if (typeof kv !== 'object' || kv === null || !(#state in kv)) throw illegal(); return kv.#state; }; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
     get(name) { return valueOf(natives.get(kvOf(this).id, keyOf('get', arguments))); }
     put(name, value) {
@@ -176,7 +176,7 @@
   let iteratorOf;
   class KvIterator {
     #state;
-    static { iteratorOf = (iterator) => { if (!isObject(iterator) || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
+    static { iteratorOf = (iterator) => { if (typeof iterator !== 'object' || iterator === null || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
     constructor(secret, kv, list, range) {
       if (secret !== key) throw new TypeError('Illegal constructor');
       this.#state = { __proto__: null, kv, list, range, left: range.limit, done: false };
@@ -211,7 +211,7 @@
   let cursorOf;
   class SqlStorageCursor {
     #state;
-    static { cursorOf = (cursor) => { if (!isObject(cursor) || !(#state in cursor)) throw illegal(); return cursor.#state; }; }
+    static { cursorOf = (cursor) => { if (typeof cursor !== 'object' || cursor === null || !(#state in cursor)) throw illegal(); return cursor.#state; }; }
     constructor(secret, found) {
       if (secret !== key) throw new TypeError('Illegal constructor');
       this.#state = { __proto__: null, columns: found.columns, rows: found.rows, written: found.written, at: 0 };
@@ -250,7 +250,7 @@
   let rawOf;
   class RawIterator {
     #state;
-    static { rawOf = (iterator) => { if (!isObject(iterator) || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
+    static { rawOf = (iterator) => { if (typeof iterator !== 'object' || iterator === null || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
     next() {
       const state = rawOf(this);
@@ -267,7 +267,7 @@
   let sqlOf;
   class SqlStorage {
     #id;
-    static { sqlOf = (sql) => { if (!isObject(sql) || !(#id in sql)) throw illegal(); return sql.#id; }; }
+    static { sqlOf = (sql) => { if (typeof sql !== 'object' || sql === null || !(#id in sql)) throw illegal(); return sql.#id; }; }
     constructor(secret, id) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#id = id; }
     exec(query) { return new SqlStorageCursor(key, natives.sql(sqlOf(this), `${query}`, bindings(arguments))); }
     get databaseSize() { return natives.databaseSize(sqlOf(this)); }
@@ -279,7 +279,7 @@
   let storageOf;
   class DurableObjectStorage {
     #state;
-    static { storageOf = (storage) => { if (!isObject(storage) || !(#state in storage)) throw illegal(); return storage.#state; }; }
+    static { storageOf = (storage) => { if (typeof storage !== 'object' || storage === null || !(#state in storage)) throw illegal(); return storage.#state; }; }
     constructor(secret, state) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#state = state; }
     get(name, options = undefined) { const args = arguments; return attempt(() => operations.get(storageOf(this).id, args)); }
     put(name, value, options = undefined) { const args = arguments; return attempt(() => operations.put(storageOf(this).id, args)); }

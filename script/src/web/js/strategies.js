@@ -9,7 +9,7 @@
     let markOf;
     const Class = class {
       #mark;
-      static { markOf = (self) => { if (!isObject(self) || !(#mark in self)) throw illegal(); return self.#mark; }; }
+      static { markOf = (self) => { if (typeof self !== 'object' || self === null || !(#mark in self)) throw illegal(); return self.#mark; }; }
       constructor(init) {
         if (!isObject(init) || init.highWaterMark === undefined) throw wrongInit(name, 1, 'QueuingStrategyInit');
         this.#mark = +init.highWaterMark;

@@ -9,7 +9,7 @@
   let sidesOf;
   class TransformStream {
     #sides;
-    static { sidesOf = (stream) => { if (!isObject(stream) || !(#sides in stream)) throw illegal(); return stream.#sides; }; }
+    static { sidesOf = (stream) => { if (typeof stream !== 'object' || stream === null || !(#sides in stream)) throw illegal(); return stream.#sides; }; }
     constructor(transformer = undefined, writing = undefined, reading = undefined) {
       if (transformer === key) { this.#sides = writing; return; }
       transformer ??= {};
@@ -115,7 +115,7 @@
   let controllerOf;
   class TransformStreamDefaultController {
     #transform;
-    static { controllerOf = (c) => { if (!isObject(c) || !(#transform in c)) throw illegal(); return c.#transform; }; }
+    static { controllerOf = (c) => { if (typeof c !== 'object' || c === null || !(#transform in c)) throw illegal(); return c.#transform; }; }
     constructor(secret, t) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#transform = t; }
     get desiredSize() { return readable.desired(controllerOf(this).readable.controller); }
     enqueue(chunk = undefined) { enqueue(controllerOf(this), chunk); }

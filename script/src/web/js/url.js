@@ -12,7 +12,7 @@
     let stateOf;
     class Iterator {
       #state;
-      static { stateOf = (iterator) => { if (!isObject(iterator) || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
+      static { stateOf = (iterator) => { if (typeof iterator !== 'object' || iterator === null || !(#state in iterator)) throw illegal(); return iterator.#state; }; }
       constructor(at, kind) { this.#state = { at, kind, index: 0 }; }
       next() {
         const state = stateOf(this);
@@ -53,9 +53,9 @@
     // `list` is names and values in turns; `url` the state of the URL whose query this is.
     #state = { list: [], url: undefined };
     static {
-      paramsOf = (params) => { if (!isObject(params) || !(#state in params)) throw illegal(); return params.#state; };
+      paramsOf = (params) => { if (typeof params !== 'object' || params === null || !(#state in params)) throw illegal(); return params.#state; };
       linkParams = (url) => { const params = new URLSearchParams(); params.#state.url = url; params.#state.list = parsed(url.parts[9]); return params; };
-      internal.isParams = (value) => isObject(value) && #state in value;
+      internal.isParams = (value) => typeof value === 'object' && value !== null && #state in value;
     }
     constructor(init = '') {
       const { list } = this.#state;
@@ -181,8 +181,8 @@
   class URL {
     #state;
     static {
-      urlOf = (url) => { if (!isObject(url) || !(#state in url)) throw illegal(); return url.#state; };
-      internal.isURL = (value) => isObject(value) && #state in value;
+      urlOf = (url) => { if (typeof url !== 'object' || url === null || !(#state in url)) throw illegal(); return url.#state; };
+      internal.isURL = (value) => typeof value === 'object' && value !== null && #state in value;
       internal.hrefOf = (url) => url.#state.parts[0];
     }
     constructor(url, base = undefined) {
@@ -224,6 +224,6 @@
   finish(URL, 'URL');
   shape(URL, 'URL', ['origin', 'href', 'protocol', 'username', 'password', 'host', 'hostname', 'port', 'pathname', 'search', 'hash', 'searchParams']);
   // The URL as it is written; null if it is none.
-  internal.normal = (text) => parse(text)?.[0] ?? null;
+  internal.normal = (text) => natives.urlHref(text) ?? null;
   internal.partsOf = (text, base) => parse(text, base);
 });

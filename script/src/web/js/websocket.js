@@ -25,8 +25,8 @@
   class WebSocket extends EventTarget {
     #state;
     static {
-      stateOf = (socket) => { if (!isObject(socket) || !(#state in socket)) throw illegal(); return socket.#state; };
-      internal.isWebSocket = (value) => isObject(value) && #state in value;
+      stateOf = (socket) => { if (typeof socket !== 'object' || socket === null || !(#state in socket)) throw illegal(); return socket.#state; };
+      internal.isWebSocket = (value) => typeof value === 'object' && value !== null && #state in value;
     }
     constructor(url, protocols = undefined) {
       super();

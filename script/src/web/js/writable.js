@@ -30,8 +30,8 @@
   class WritableStream {
     #state;
     static {
-      stateOf = (stream) => { if (!isObject(stream) || !(#state in stream)) throw illegal(); return stream.#state; };
-      internal.isWritable = (value) => isObject(value) && #state in value;
+      stateOf = (stream) => { if (typeof stream !== 'object' || stream === null || !(#state in stream)) throw illegal(); return stream.#state; };
+      internal.isWritable = (value) => typeof value === 'object' && value !== null && #state in value;
     }
     constructor(sink = undefined, strategy = undefined) {
       if (sink === key) { this.#state = strategy; strategy.object = this; return; }
@@ -228,7 +228,7 @@
   let controllerOf;
   class WritableStreamDefaultController {
     #controller;
-    static { controllerOf = (c) => { if (!isObject(c) || !(#controller in c)) throw illegal(); return c.#controller; }; }
+    static { controllerOf = (c) => { if (typeof c !== 'object' || c === null || !(#controller in c)) throw illegal(); return c.#controller; }; }
     constructor(secret, c) { if (secret !== key) throw new TypeError('Illegal constructor'); this.#controller = c; }
     get signal() {
       const c = controllerOf(this);
@@ -293,7 +293,7 @@
   let writerOf;
   class WritableStreamDefaultWriter {
     #writer;
-    static { writerOf = (w) => { if (!isObject(w) || !(#writer in w)) throw illegal(); return w.#writer; }; }
+    static { writerOf = (w) => { if (typeof w !== 'object' || w === null || !(#writer in w)) throw illegal(); return w.#writer; }; }
     constructor(stream) { this.#writer = acquire(stateOf(stream)); }
     get closed() { try { return writerOf(this).closed.promise; } catch (error) { return rejected(error); } }
     get desiredSize() {

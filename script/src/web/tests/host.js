@@ -39,7 +39,7 @@
       host.fetches.push(entry);
       return { op, promise: new Promise((resolve, reject) => { entry.reject = reject; Promise.resolve().then(() => host.answer(request, entry)).then((answer) => resolve(host.lists(answer)), reject); }) };
     },
-    cancel(op) { for (const entry of host.fetches) if (entry.op === op) { entry.cancelled = true; entry.reject(new Error('cancelled')); } },
+    cancel(op, reason) { for (const entry of host.fetches) if (entry.op === op) { entry.cancelled = true; entry.reject(reason); } },
     // A body that the host has: chunks, then its end or an error.
     hostBody(chunks, fail) { const id = ++host.last; host.bodies.set(id, { chunks: [...chunks], fail, cancelled: undefined, reads: 0, ended: [] }); return id; },
     async bodyRead(id) {

@@ -23,6 +23,10 @@ pub(super) fn add<'js>(ctx: &Ctx<'js>, table: &Object<'js>) -> Result<()> {
         })?,
     )?;
     table.set(
+        "urlHref",
+        Function::new(ctx.clone(), |text: Usv| parse(&text.0, None).map(|url| url.href()))?,
+    )?;
+    table.set(
         "urlSet",
         Function::new(ctx.clone(), |href: String, part: String, value: Usv| set(&href, &part, &value.0))?,
     )?;
