@@ -89,7 +89,7 @@
   }
   function clone(body) {
     if (isNull(body)) return record(undefined, undefined);
-    if (disturbed(body)) throw used();
+    if (disturbed(body)) throw readable.notTeed();
     if (body.stream === undefined) return record(body.bytes, undefined);
     const branches = readable.tee(body.stream);
     body.stream = branches[0];

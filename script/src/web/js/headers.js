@@ -64,7 +64,8 @@
     forEach(callback, self = undefined) {
       const state = headersOf(this);
       if (typeof callback !== 'function') throw wrongArgument('Headers', 'forEach', 1, 'function');
-      for (let i = 0; i < sorted(state).length; i++) { const pair = sorted(state)[i]; p.apply(callback, self, [pair[1], pair[0], this]); }
+      const list = sorted(state);
+      for (let i = 0; i < list.length; i++) p.apply(callback, self, [list[i][1], list[i][0], this]);
     }
     entries() { return iterate(this, 'entries'); }
     keys() { return iterate(this, 'keys'); }
@@ -81,7 +82,8 @@
 
   const wrongPair = () => new TypeError('To initialize a Headers object from a sequence, each inner sequence must have exactly two elements.');
   const need = (args, count, method) => { if (args.length < count) throw wrongArgument('Headers', method, args.length + 1, 'string'); };
-  const iterate = (headers, kind) => { const state = headersOf(headers); return pairs((index) => sorted(state)[index], kind); };
+  // Over the headers as they are now, as the reference has it: they can be changed meanwhile.
+  const iterate = (headers, kind) => { const list = sorted(headersOf(headers)); return pairs((index) => list[index], kind); };
   function checkedName(name) {
     const checked = natives.headerName(`${name}`);
     if (checked === null || checked === undefined) throw new TypeError('Invalid header name.');
@@ -156,6 +158,5 @@
     has: (headers, name) => p.arrayIndexOf(headersOf(headers).names, name) >= 0,
     set: (headers, name, value) => set(headersOf(headers), name, value),
     remove: (headers, name) => remove(headersOf(headers), name, 0),
-    freeze(headers) { headersOf(headers).immutable = true; return headers; },
   };
 });

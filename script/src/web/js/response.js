@@ -22,7 +22,7 @@
       this.#state = state;
     }
     static error() {
-      return new Response(key, fresh({ status: 0, type: 'error', headers: headers.freeze(new Headers()) }));
+      return new Response(key, fresh({ status: 0, type: 'error', headers: new Headers() }));
     }
     static redirect(url, status = 302) {
       status = trunc(+status);
@@ -32,9 +32,8 @@
       return new Response(key, fresh({ status, headers: headers.from([['location', location]], true) }));
     }
     static json(data, init = undefined) {
-      const text = jsonStringify(data);
-      if (text === undefined) throw new TypeError('The data of Response.json() cannot be written as JSON.');
-      const state = build(text, init);
+      // What has no JSON is the text `undefined`, as in the reference.
+      const state = build(`${jsonStringify(data)}`, init);
       const wanted = init?.headers;
       if (wanted === undefined || wanted === null || !headers.has(new Headers(wanted), 'content-type')) headers.set(state.headers, 'content-type', 'application/json');
       return new Response(key, state);
@@ -73,7 +72,6 @@
     if (!(status >= 200 && status <= 599) && !(status === 101 && webSocket !== null)) throw new RangeError('Responses may only be constructed with status codes in the range 200 to 599, inclusive.');
     const reason = `${statusText}`;
     if (regexpExec(/^[\t\x20-\x7e\x80-\uffff]*$/, reason) === null) throw new TypeError('Invalid statusText');
-    if (webSocket !== null) internal.checkSocket(webSocket);
     const state = fresh({ status, statusText: reason, webSocket, cf });
     state.headers = wanted === undefined || wanted === null ? new Headers() : new Headers(wanted);
     if (value === undefined || value === null) return state;
