@@ -1,6 +1,7 @@
 //! The modules of a project's program: from the entry to JavaScript with all that it imports. Knows of the configuration
 //! only how modules are read.
 
+mod absent;
 mod builtins;
 mod calls;
 mod compile;
@@ -131,6 +132,7 @@ fn load_here(
     let loader = Loader::new(report, config, &base, defines, current);
     loader::recompile(loader, &mut graph, &linked.dropped);
     let surface = surface::read(report, &graph, (config, source));
+    absent::check(report, &graph);
     let modules = emit::emit(report, &graph, &linked);
     let node = graph.nodes.get(&graph.entry)?;
     let commonjs = node.is_commonjs();

@@ -15,7 +15,7 @@ use crate::report::{Problem, Report, Source, Weight};
 /// How many classes above one are looked at.
 const MAX_ANCESTORS: usize = 32;
 /// The package whose class `Container` runs containers.
-const PACKAGE: &str = "node_modules/@cloudflare/containers/";
+pub(super) const PACKAGE: &str = "node_modules/@cloudflare/containers/";
 
 /// What the default export handles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

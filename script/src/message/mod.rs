@@ -34,5 +34,5 @@ pub use socket::{
     SOCKETS_UNSENT_BYTES, SocketMessage, SocketMessages,
 };
 
-/// Header fields in their order. Each character of a value is one byte, as in JavaScript's byte strings.
+/// Header fields in their order. Values are UTF-8 where they are sent.
 pub type Headers = Vec<(String, String)>;

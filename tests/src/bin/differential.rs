@@ -76,13 +76,11 @@ async fn on_berth(cluster: &mut Cluster, cases: &[Case], only: Option<&str>) -> 
 /// All lists on both runtimes; those that differ are made shorter.
 async fn lists(cluster: &Cluster) -> Result<Vec<String>> {
     let mut server = Workerd::start(&workerd::program().await?, &fuzz::project()).await?;
-    let host = fuzz::HOST_NAME.to_owned();
-    let origin = String::new();
-    let workerd = Target { address: server.address, host: host.clone(), origin: origin.clone() };
+    let workerd = fuzz::target(server.address);
     let truth = fuzz::run(&workerd, 0..fuzz::ALL).await?;
     fuzz::write(&format!("workerd {}", workerd::VERSION), &truth)?;
     berth::deploy(cluster, "interpreter", &fuzz::project()).await?;
-    let berth = Target { address: cluster.address(), host, origin };
+    let berth = fuzz::target(cluster.address());
     let began = std::time::Instant::now();
     let ours: BTreeMap<u64, Value> = fuzz::run(&berth, 0..fuzz::ALL).await?;
     let differing = fuzz::differing(&truth, &ours);

@@ -1,10 +1,14 @@
 //! What programs do here beside what they do on workerd, whose answers are kept in `tests/differential`.
 
-use anyhow::ensure;
-use berth_tests::differential::berth;
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use berth_tests::cluster::Cluster;
 use berth_tests::differential::case::Case;
 use berth_tests::differential::compare::accepted;
-use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::differential::{berth, fuzz};
+use berth_tests::scenario::{Outcome, is_soak, scenario};
+use serde_json::Value;
 
 #[test]
 fn programs_do_as_on_workerd() -> Outcome {
@@ -22,4 +26,24 @@ fn programs_do_as_on_workerd() -> Outcome {
         );
         Ok(())
     })
+}
+
+#[test]
+fn lists_of_operations_come_to_the_same_as_on_workerd() -> Outcome {
+    scenario(berth::setup(), async |cluster| lists(cluster).await)
+}
+
+async fn lists(cluster: &Cluster) -> Result<()> {
+    berth::deploy(cluster, "interpreter", &fuzz::project()).await?;
+    let truth = truth().await?;
+    let ours = fuzz::run(&fuzz::target(cluster.address()), 0..fuzz::count()).await?;
+    ensure!(truth.keys().eq(ours.keys()), "{} lists are kept", truth.len());
+    let differing: Vec<String> = fuzz::differing(&truth, &ours).iter().map(fuzz::told).collect();
+    ensure!(differing.is_empty(), "{} lists differ:\n{}", differing.len(), differing.join("\n\n"));
+    Ok(())
+}
+
+/// What workerd makes of the lists: what is kept, or in a soak, as there are too many to keep, what it says now.
+async fn truth() -> Result<BTreeMap<u64, Value>> {
+    if is_soak() { fuzz::on_workerd(0..fuzz::count()).await } else { fuzz::read() }
 }

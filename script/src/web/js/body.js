@@ -91,7 +91,7 @@
   }
   function clone(body) {
     if (isNull(body)) return nothing();
-    if (disturbed(body)) throw used();
+    if (disturbed(body)) throw readable.notTeed();
     if (body.stream === undefined) return record(body.bytes, undefined);
     const branches = readable.tee(body.stream);
     body.stream = branches[0];

@@ -58,7 +58,8 @@
     forEach(callback, self = undefined) {
       const state = headersOf(this);
       if (typeof callback !== 'function') throw wrongArgument('Headers', 'forEach', 1, 'function');
-      for (let i = 0; i < sorted(state).length; i++) { const pair = sorted(state)[i]; p.apply(callback, self, [pair[1], pair[0], this]); }
+      const list = sorted(state);
+      for (let i = 0; i < list.length; i++) p.apply(callback, self, [list[i][1], list[i][0], this]);
     }
     entries() { return iterate(this, 'entries'); }
     keys() { return iterate(this, 'keys'); }
@@ -75,7 +76,8 @@
 
   const wrongPair = () => new TypeError('To initialize a Headers object from a sequence, each inner sequence must have exactly two elements.');
   const need = (args, count, method) => { if (args.length < count) throw wrongArgument('Headers', method, args.length + 1, 'string'); };
-  const iterate = (headers, kind) => { const state = headersOf(headers); return pairs((index) => sorted(state)[index], kind); };
+  // Over the headers as they are now, as the reference has it: they can be changed meanwhile.
+  const iterate = (headers, kind) => { const list = sorted(headersOf(headers)); return pairs((index) => list[index], kind); };
   function checkedName(name) {
     const checked = natives.headerName(`${name}`);
     if (checked === null || checked === undefined) throw new TypeError('Invalid header name.');
@@ -159,6 +161,5 @@
     // The object of the headers of a request or response, which keeps it: made for who asks for it.
     object: (owner) => (owner.headersObject ??= new Headers(key, owner.headers)),
     has: (state, name) => p.arrayIndexOf(state.names, name) >= 0,
-    freeze(state) { state.immutable = true; return state; },
   };
 });

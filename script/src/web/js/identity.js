@@ -50,8 +50,9 @@
     });
   }
   function close(t) {
-    if (t.expected !== undefined && t.written < t.expected) return refuse(t, new TypeError('FixedLengthStream did not see all expected bytes before close().'));
-    closeBytes(t.readable.controller);
+    // It is the reader that hears of what is missing, as in the reference.
+    if (t.expected !== undefined && t.written < t.expected) failBytes(t.readable.controller, new TypeError('FixedLengthStream did not see all expected bytes before close().'));
+    else closeBytes(t.readable.controller);
     return resolved();
   }
   function refuse(t, error) {

@@ -373,8 +373,10 @@
 
   // ---- tee ----
 
+  // The reference ends this one with a comma.
+  const notTeed = () => new TypeError('This ReadableStream is currently locked to a reader,');
   function tee(stream) {
-    if (stream.reader !== undefined) throw locked();
+    if (stream.reader !== undefined) throw notTeed();
     if (stream.bytes !== undefined && !stream.disturbed) {
       const { bytes } = stream;
       handled(cancel(stream, undefined));
@@ -420,7 +422,7 @@
 
   internal.streamFrom = fromIterable;
   internal.readable = {
-    key, newState, unmade, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked,
+    key, newState, unmade, stateOf, close, fail, cancel, newReader, acquire, release, released, read, readQuietly, cancelReader, locked, notTeed,
     makeStream, enqueue, closeController, failController, desired, open, tee, cancelBranch,
     wrap(state) { new ReadableStream(key, state); return state; },
   };

@@ -14,7 +14,7 @@
   class Response extends internal.Body {
     constructor(body = undefined, init = undefined) { super(bodies.key, body === key ? init : build(body, init)); }
     static error() {
-      return new Response(key, { __proto__: STATE, status: 0, type: 'error', headers: headers.freeze(headers.fresh()), body: bodies.nothing() });
+      return new Response(key, { __proto__: STATE, status: 0, type: 'error', headers: headers.fresh(), body: bodies.nothing() });
     }
     static redirect(url, status = 302) {
       status = trunc(+status);
@@ -24,9 +24,8 @@
       return new Response(key, { __proto__: STATE, status, headers: headers.from(['location'], [location], true), body: bodies.nothing() });
     }
     static json(data, init = undefined) {
-      const text = jsonStringify(data);
-      if (text === undefined) throw new TypeError('The data of Response.json() cannot be written as JSON.');
-      const state = build(text, init);
+      // What has no JSON is the text `undefined`, as in the reference.
+      const state = build(`${jsonStringify(data)}`, init);
       const wanted = init?.headers;
       if (wanted === undefined || wanted === null || !headers.has(headers.of(wanted), 'content-type')) headers.set(state.headers, 'content-type', 'application/json');
       return new Response(key, state);
@@ -73,7 +72,6 @@
     if (!(status >= 200 && status <= 599) && !(status === 101 && webSocket !== null)) throw new RangeError('Responses may only be constructed with status codes in the range 200 to 599, inclusive.');
     const reason = `${statusText}`;
     if (reason !== '' && regexpExec(/^[\t\x20-\x7e\x80-\uffff]*$/, reason) === null) throw new TypeError('Invalid statusText');
-    if (webSocket !== null) internal.checkSocket(webSocket);
     return { __proto__: STATE, status, statusText: reason, headers: wanted === undefined || wanted === null ? headers.fresh() : headers.of(wanted), webSocket, cf };
   }
 

@@ -197,7 +197,8 @@
     w.protocol = protocol;
     return socket;
   };
-  internal.checkSocket = (socket) => {
+  // It may have been accepted, or given away, since its response was made.
+  const checkSocket = (socket) => {
     const w = stateOf(socket);
     if (w.accepted) throw new TypeError("Can't return WebSocket in a Response after calling accept().");
     if (w.given) throw new TypeError("Can't return WebSocket that was already used in a response.");
@@ -256,7 +257,7 @@
   }
   // Gives the end away: the host's number of what takes its place. One that is the host's already stays there.
   internal.sendSocket = (socket) => {
-    internal.checkSocket(socket);
+    checkSocket(socket);
     const w = stateOf(socket);
     w.given = true;
     if (w.id !== undefined) return w.id;

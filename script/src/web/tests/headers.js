@@ -33,8 +33,11 @@ test('inits', () => {
 test('iteration', () => {
   const h = new Headers({ a: 1, c: 3 });
   const seen = [];
-  for (const [name] of h) { seen.push(name); if (name === 'a') h.set('b', 2); }
-  equal(seen, ['a', 'b', 'c']);
+  for (const [name] of h) { seen.push(name); if (name === 'a') { h.set('b', 2); h.delete('c'); } }
+  h.set('c', 3);
+  const keys = h.keys();
+  h.forEach((value, name) => { seen.push(name); if (name === 'a') h.delete('b'); });
+  equal([seen, [...keys], [...h.keys()]], [['a', 'c', 'a', 'b', 'c'], ['a', 'b', 'c'], ['a', 'c']]);
   const out = [];
   h.forEach(function (value, name, all) { out.push(value, name, all === h, this); }, 7);
   equal(out.slice(0, 4), ['1', 'a', true, 7]);

@@ -22,7 +22,7 @@ test('locks and released readers', async () => {
   const stream = new ReadableStream();
   const reader = stream.getReader();
   throws(() => stream.getReader(), locked);
-  throws(() => stream.tee(), locked);
+  throws(() => stream.tee(), 'TypeError: This ReadableStream is currently locked to a reader,');
   await rejects(stream.cancel(), locked);
   await rejects(stream.pipeTo(new WritableStream()), locked);
   throws(() => stream.pipeThrough(new TransformStream()), locked);

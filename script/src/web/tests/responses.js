@@ -24,6 +24,8 @@ test('json and error', async () => {
   equal([response.status, [...response.headers], await response.text()], [201, [['content-type', 'application/json'], ['x', 'y']], '{"a":1}']);
   equal([...Response.json(1, { headers: { 'content-type': 'x/y' } }).headers], [['content-type', 'x/y']]);
   equal([Response.error().status, Response.error().type, Response.error().ok], [0, 'error', false]);
+  Response.error().headers.set('a', 'b');
+  equal([await Response.json(undefined).text(), await Response.json(() => 1).text()], ['undefined', 'undefined']);
 });
 test('content types', () => {
   const types = [new Response('x'), new Response(new URLSearchParams('a=b')), new Response(new Blob(['x'], { type: 'a/b' })), new Response(new Uint8Array(1)), new Response(new FormData()), new Response({}), new Response(1), new Response(null), new Response(undefined), new Response(''), new Response('x', { headers: { 'Content-Type': 'own' } })]
@@ -35,12 +37,13 @@ test('a body is read once', async () => {
   const response = new Response('x');
   await response.text();
   await rejects(response.text(), again);
-  throws(() => response.clone(), again);
+  throws(() => response.clone(), 'TypeError: This ReadableStream is currently locked to a reader,');
   equal([response.bodyUsed, response.body.locked, response.body === response.body], [true, true, true]);
   throws(() => new Response(response.body), 'TypeError: This ReadableStream is disturbed (has already been read from), and cannot be used as a body.');
   const locked = new Response('x');
   locked.body.getReader();
   await rejects(locked.text(), 'TypeError: This ReadableStream is currently locked to a reader.');
+  for (const copy of [() => locked.clone(), () => locked.body.tee()]) throws(copy, 'TypeError: This ReadableStream is currently locked to a reader,');
   throws(() => new Response(locked.body), 'TypeError: This ReadableStream is locked to a reader, and cannot be used as a body.');
   equal([locked.bodyUsed, new Response().bodyUsed, await new Response().text(), new Response().body], [false, false, '', null]);
 });

@@ -23,9 +23,10 @@ const answers = {
     const reader = made.body.getReader();
     const text = await attempt(() => made.text());
     const clone = await attempt(() => made.clone());
+    const tee = await attempt(() => made.body.tee());
     const again = await attempt(() => made.body.getReader());
     reader.releaseLock();
-    return { text, clone, again, after: await made.text() };
+    return { text, clone, tee, again, after: await made.text() };
   },
   async empty() { const made = new Response(null); return [made.body, await made.text(), await made.text(), made.bodyUsed, await attempt(() => new Response('').json()), await attempt(() => new Response('{').json())]; },
   async get() { return [await attempt(() => new Request('http://x.test/', { body: 'b' })), await attempt(() => new Request('http://x.test/', { method: 'HEAD', body: 'b' })), await attempt(() => new Request('http://x.test/', { method: 'GET', body: null }).body), await attempt(() => new Request('http://x.test/', { method: 'POST', body: new ReadableStream(), duplex: 'half' }).method)]; },

@@ -27,10 +27,14 @@ const answers = {
     headers.set('b', 'new');
     const each = [];
     headers.forEach((value, name, of) => each.push([name, value, of === headers]));
-    return { seen, each, has: headers.has('C') };
+    const during = [];
+    headers.forEach((value, name) => { during.push(name); if (name === 'a') { headers.delete('b'); headers.set('d', '4'); } });
+    const keys = headers.keys();
+    headers.set('aa', 'late');
+    return { seen, each, during, keys: [...keys], has: headers.has('C') };
   },
   async incoming(env, ctx, request) {
-    return { set: await attempt(() => request.headers.set('x', '1')), own: request.headers.get('x-own'), twice: request.headers.get('x-twice'), copy: new Headers(request.headers).get('x-own'), tag: String(request.headers), cookies: request.headers.getSetCookie() };
+    return { wide: request.headers.get('x-wide'), units: [...request.headers.get('x-wide') ?? ''].map((c) => c.charCodeAt(0)), set: await attempt(() => request.headers.set('x', '1')), own: request.headers.get('x-own'), twice: request.headers.get('x-twice'), copy: new Headers(request.headers).get('x-own'), tag: String(request.headers), cookies: request.headers.getSetCookie() };
   },
   async guards() {
     const response = Response.redirect('http://x.test/');

@@ -3,6 +3,8 @@ export default {
     const { pathname } = new URL(request.url);
     if (pathname === '/cookies') return new Response('c', { headers: [['set-cookie', 'a=1; Path=/'], ['set-cookie', 'b=2'], ['x-list', 'one'], ['X-List', 'two']] });
     if (pathname === '/latin') return new Response(null, { headers: { 'x-latin': 'caf\u00e9' } });
+    if (pathname === '/unnamed') return new Response('u', { headers: [['', 'nothing'], ['x-a', 'b']] });
+    if (pathname === '/wide') return new Response(null, { headers: { 'x-wide': '\u2713', 'x-pair': '\ud83d\ude00' } });
     if (pathname === '/empty') return new Response('', { headers: { 'x-empty': '' } });
     if (pathname === '/status') return new Response('teapot', { status: 418, statusText: 'Short' });
     if (pathname === '/json') return Response.json({ a: [1] }, { status: 201, headers: { 'x-a': 'b' } });

@@ -22,7 +22,7 @@ const answers = {
     results.usual = Response.redirect('http://x.test').status;
     return results;
   },
-  async json() { return [await attempt(() => Response.json(undefined)), await attempt(() => Response.json(() => 1)), await attempt(() => Response.json(5n)), await Response.json('x').text(), await attempt(() => Response.json({}, { status: 204 }).status), Response.json(1, { headers: { 'content-type': 'text/x' } }).headers.get('content-type')]; },
+  async json() { return [await attempt(() => Response.json(undefined).text()), await attempt(() => Response.json(() => 1).text()), await attempt(() => Response.json(5n)), await Response.json('x').text(), await attempt(() => Response.json({}, { status: 204 }).status), Response.json(1, { headers: { 'content-type': 'text/x' } }).headers.get('content-type')]; },
   async properties() { const made = new Response('x'); const { status, ok, redirected, url, type, bodyUsed, webSocket } = made; return { status, ok, redirected, url, type, bodyUsed, webSocket, body: String(made.body), cf: made.cf ?? 'none', error: Response.error().type, 'error status': Response.error().status }; },
 };
 

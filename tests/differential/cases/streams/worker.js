@@ -28,7 +28,7 @@ const answers = {
       const { readable, writable } = new FixedLengthStream(length);
       const writer = writable.getWriter();
       const writes = attempt(async () => { await writer.write(bytes(text)); await writer.close(); return 'wrote'; });
-      results.push([await attempt(() => new Response(readable).text()), await writes]);
+      results.push([await attempt(() => new Response(readable).text()), await writes, await attempt(() => writer.closed)]);
     }
     return results;
   },

@@ -13,8 +13,10 @@ const heard = (socket, seen) => {
 };
 
 export class Room extends DurableObject {
-  fetch() {
+  fetch(request) {
     const [client, server] = pair();
+    if (request.url.endsWith('/accepted')) { client.accept(); return new Response(null, { status: 101, webSocket: client }); }
+    if (request.url.endsWith('/twice')) { const made = new Response(null, { status: 101, webSocket: client }); new Response(null, { status: 101, webSocket: client }); client.accept(); return made; }
     server.accept();
     server.addEventListener('message', ({ data }) => { server.send(`object ${data}`); if (data === 'bye') server.close(4002, 'from the object'); });
     return new Response(null, { status: 101, webSocket: client });
@@ -98,6 +100,10 @@ const answers = {
     socket.send('bye');
     await scheduler.wait(50);
     return [response.status, seen, socket.readyState];
+  },
+  async returned({ ROOM }) {
+    const ask = (path) => attempt(async () => (await ROOM.getByName('a').fetch(`http://x/${path}`, { headers: { upgrade: 'websocket' } })).status);
+    return [await ask('accepted'), await ask('twice')];
   },
   async both() {
     const [one, two] = pair();

@@ -6,6 +6,8 @@ mod shrink;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +25,8 @@ use self::generate::List;
 use super::compare::{Difference, compare_values};
 use super::drive::{Target, send};
 use super::{case, directory};
+use crate::scenario::is_soak;
+use crate::workerd::{self, Workerd};
 
 /// Lists whose results are kept, so that they can be checked without workerd. They must fit into a file that can be read in a diff.
 pub const KEPT: u64 = 200;
@@ -34,7 +38,12 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The host of the interpreter.
-pub const HOST_NAME: &str = "interpreter.test";
+const HOST_NAME: &str = "interpreter.test";
+
+/// How many lists a scenario carries out.
+pub fn count() -> u64 {
+    if is_soak() { ALL } else { KEPT }
+}
 
 /// The project that carries out lists.
 pub fn project() -> PathBuf {
@@ -42,9 +51,22 @@ pub fn project() -> PathBuf {
 }
 
 /// Has the lists of these seeds carried out.
-pub async fn run(target: &Target, seeds: std::ops::Range<u64>) -> Result<BTreeMap<u64, Value>> {
+pub async fn run(target: &Target, seeds: Range<u64>) -> Result<BTreeMap<u64, Value>> {
     let runs = seeds.map(|seed| async move { Ok((seed, carry_out(target, &List::of(seed)).await?)) });
     stream::iter(runs).buffer_unordered(AT_ONCE).try_collect().await
+}
+
+/// Has workerd carry out the lists of these seeds.
+pub async fn on_workerd(seeds: Range<u64>) -> Result<BTreeMap<u64, Value>> {
+    let mut server = Workerd::start(&workerd::program().await?, &project()).await?;
+    let truth = run(&target(server.address), seeds).await;
+    server.kill().await?;
+    truth
+}
+
+/// The interpreter, on the server at an address.
+pub fn target(address: SocketAddr) -> Target {
+    Target { address, host: HOST_NAME.to_owned(), origin: String::new() }
 }
 
 /// What comes of a list, on objects that nothing has used before.
