@@ -1,8 +1,8 @@
-//! What calls and assignments anywhere in a program show: `import(…)`, `require(…)`, and the names of CommonJS.
+//! What calls, classes and assignments anywhere in a program show: `import(…)`, `require(…)`, and the names of CommonJS.
 
 use oxc::ast::ast::{
-    Argument, AssignmentExpression, AssignmentTarget, CallExpression, Expression, IdentifierReference,
-    ImportExpression, Program, TryStatement,
+    Argument, AssignmentExpression, AssignmentTarget, CallExpression, Class, Expression, IdentifierReference,
+    ImportExpression, Program, StaticMemberExpression, TryStatement,
 };
 use oxc::ast_visit::{Visit, walk};
 use oxc::semantic::Scoping;
@@ -123,7 +123,18 @@ impl<'a> Visit<'a> for Visitor<'_> {
         walk::walk_import_expression(self, import);
     }
 
+    fn visit_class(&mut self, class: &Class<'a>) {
+        self.scanned.absent.class(class);
+        walk::walk_class(self, class);
+    }
+
+    fn visit_static_member_expression(&mut self, member: &StaticMemberExpression<'a>) {
+        self.scanned.absent.member(member.property.name.as_str());
+        walk::walk_static_member_expression(self, member);
+    }
+
     fn visit_call_expression(&mut self, call: &CallExpression<'a>) {
+        self.scanned.absent.call(&call.callee);
         if self.is_free_name(&call.callee, "require") {
             self.require(call);
         } else if self.format == Format::CommonJs {

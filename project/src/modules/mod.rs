@@ -1,6 +1,7 @@
 //! The modules of a project's program: from the entry to JavaScript with all that it imports. Knows of the configuration
 //! only how modules are read.
 
+mod absent;
 mod builtins;
 mod calls;
 mod compile;

@@ -10,6 +10,8 @@ use oxc::ast::ast::{
 use oxc::semantic::Scoping;
 use oxc::span::{GetSpan, Span};
 
+use super::absent::Absent;
+
 /// All that was seen.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
@@ -26,6 +28,7 @@ pub(super) struct Scanned {
     /// Where `addEventListener("fetch", …)` is called at the top level.
     pub(super) listener: Option<usize>,
     pub(super) commonjs: CommonJs,
+    pub(super) absent: Absent,
 }
 
 /// An import of a module, by whichever syntax.

@@ -152,3 +152,43 @@ fn likely_mistakes_are_warned_of() {
         ]
     );
 }
+
+/// A program beside the package for containers, and what is said of it.
+fn beside_the_package(text: &str) -> Vec<String> {
+    let package = "node_modules/@cloudflare/containers";
+    remarks(&project(&[
+        (INDEX, text),
+        (&format!("{package}/package.json"), r#"{"main": "index.js"}"#),
+        (
+            &format!("{package}/index.js"),
+            "export class Container { startContainer() {} manualStart = false }",
+        ),
+    ]))
+}
+
+#[test]
+fn what_the_package_for_containers_does_not_have_is_warned_of() {
+    let said = beside_the_package(
+        "import { Container } from '@cloudflare/containers';
+export class Job extends Container { manualStart = true }
+export default { scheduled(_, env) { return env.JOB.getByName('a').startContainer({}) } }",
+    );
+    let [property, call] = said.as_slice() else { panic!("{said:?}") };
+    assert!(
+        property.starts_with(
+            "warning: src/index.ts:2:38: no version of `@cloudflare/containers` has `manualStart`"
+        )
+    );
+    assert!(call.starts_with(
+        "warning: src/index.ts:3:68: no version of `@cloudflare/containers` has `startContainer()`"
+    ));
+    for own in [
+        "import { Container } from '@cloudflare/containers'; export class Job extends Container { startContainer() {} manualStart = 1; on() { return this.manualStart } }
+        export default { fetch(_, env) { return env.JOB.getByName('a').startContainer() } }",
+        "import { Container } from '@cloudflare/containers'; export { Container }; class Own { manualStart = 1 } export default new Own()",
+    ] {
+        assert_eq!(beside_the_package(own), [""; 0], "{own}");
+    }
+    let without = "class Base {} export class Job extends Base { manualStart = 1 } export default { fetch(_, env) { return env.JOB.startContainer() } }";
+    assert_eq!(remarks(&project(&[(INDEX, without)])), [""; 0]);
+}
