@@ -154,7 +154,9 @@ async fn lines(cluster: &Cluster, app: &str) -> Result<Vec<String>> {
     for line in text.lines().filter(|line| !line.is_empty()) {
         let line: Value = serde_json::from_str(line)?;
         let text = line["text"].as_str().context("a line without a text")?;
-        if line["stream"] != "berth" && !text.contains(FAILED) && !text.starts_with(UNCAUGHT) {
+        let of_container = !line["class"].is_null();
+        if !of_container && line["stream"] != "berth" && !text.contains(FAILED) && !text.starts_with(UNCAUGHT)
+        {
             // Several at once where one was written with line breaks.
             found.extend(text.split('\n').map(str::to_owned));
         }
