@@ -132,7 +132,6 @@ fn load_here(
     let loader = Loader::new(report, config, &base, defines, current);
     loader::recompile(loader, &mut graph, &linked.dropped);
     let surface = surface::read(report, &graph, (config, source));
-    absent::check(report, &graph);
     let modules = emit::emit(report, &graph, &linked);
     let node = graph.nodes.get(&graph.entry)?;
     let commonjs = node.is_commonjs();

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use berth_common::ids::ClassName;
 use berth_common::manifest::{Position, nearest};
 
+use super::absent::Absent;
 use super::graph::{Graph, Node};
 use super::link::{Found, Linker, MAX_STEPS};
 use super::scan::{ClassShape, DefaultExport, Keys, Local, Super};
@@ -15,7 +16,9 @@ use crate::report::{Problem, Report, Source, Weight};
 /// How many classes above one are looked at.
 const MAX_ANCESTORS: usize = 32;
 /// The package whose class `Container` runs containers.
-pub(super) const PACKAGE: &str = "node_modules/@cloudflare/containers/";
+const PACKAGE: &str = "node_modules/@cloudflare/containers/";
+/// Where modules are that others wrote.
+const OF_OTHERS: &str = "node_modules/";
 
 /// What the default export handles.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,6 +72,7 @@ pub(super) fn read(report: &mut Report, graph: &Graph, (config, source): (&Confi
     let exported = Exported { names, open };
     check_default(report, &reading, &surface, &exported, (config, source));
     check_classes(report, &reading, &surface, &exported, (config, source));
+    check_absent(report, graph);
     surface
 }
 
@@ -273,4 +277,32 @@ fn check_class(
         format!("the class `{class}` is not exported by {entry}; {hint}")
     };
     report.add(Problem { file: source.file.clone(), position: Some(position), message });
+}
+
+/// Warns of what the package for containers does not have, in programs that use it and do not have it themselves.
+fn check_absent(report: &mut Report, graph: &Graph) {
+    if !graph.nodes.keys().any(|name| name.contains(PACKAGE)) {
+        return;
+    }
+    let own: Vec<(&Node, &Absent)> = graph.nodes.iter().filter_map(own).collect();
+    let has_method = own.iter().any(|(_, absent)| absent.has_method);
+    let reads_property = own.iter().any(|(_, absent)| absent.reads_property);
+    for (node, absent) in own {
+        for at in absent.calls.iter().filter(|_| !has_method) {
+            let message = "no version of `@cloudflare/containers` has `startContainer()`, and the call fails; \
+                expected `start({ envVars: { … } })`, or `startAndWaitForPorts()` where a port is to listen";
+            report.warn(&node.source, *at, message);
+        }
+        for at in absent.properties.iter().filter(|_| !reads_property) {
+            let message = "no version of `@cloudflare/containers` has `manualStart`, and it says nothing: \
+                a container starts with `start()` or with a request to it, not with `get()`; leave it out";
+            report.warn(&node.source, *at, message);
+        }
+    }
+}
+
+/// A module that is the project's own.
+fn own<'g>((name, node): (&'g String, &'g Node)) -> Option<(&'g Node, &'g Absent)> {
+    let compiled = node.compiled().filter(|_| !name.contains(OF_OTHERS))?;
+    Some((node, &compiled.scanned.absent))
 }
