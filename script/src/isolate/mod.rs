@@ -443,7 +443,7 @@ impl Isolate {
         state.guard.allow(limit_us.saturating_sub(used.unwrap_or(0)));
         state.current.set(Some(scope));
         self.context.with(|ctx| {
-            let entered = ops::set_event(&ctx, &state, event);
+            let entered = ops::set_event(&ctx, &state, convert::number(event.0));
             if entered.and_then(|()| run(&ctx, &state)).is_err() {
                 let thrown = ctx.catch();
                 if state.guard.stopped().is_none() {

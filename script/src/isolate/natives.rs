@@ -181,9 +181,10 @@ fn not_told<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, value: &Value<'j
     }
 }
 
-/// A handler has failed.
+/// A handler has failed. For one whose interpreter was stopped it is told why that was instead, once the turn is over.
 fn failed<'js>(ctx: &Ctx<'js>, state: &State, event: EventId, error: &Value<'js>) {
-    if state.calls.borrow_mut().get(event).is_none_or(|call| call.settled) {
+    let settled = state.calls.borrow_mut().get(event).is_none_or(|call| call.settled);
+    if settled || state.guard.stopped().is_some() {
         return;
     }
     let from = state.instance_of(event);

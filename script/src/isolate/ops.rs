@@ -21,10 +21,10 @@ where
     glue(ctx, state)?.get::<_, Function<'js>>(name)?.call(args)
 }
 
-/// Says whose turn begins.
-pub(crate) fn set_event(ctx: &Ctx<'_>, state: &State, event: EventId) -> Result<()> {
+/// Says whose turn begins: the event as JavaScript has it.
+pub(crate) fn set_event(ctx: &Ctx<'_>, state: &State, event: f64) -> Result<()> {
     let set = state.set_event.borrow().clone();
-    set.ok_or(rquickjs::Error::Unknown)?.restore(ctx)?.call((super::convert::number(event.0),))
+    set.ok_or(rquickjs::Error::Unknown)?.restore(ctx)?.call((event,))
 }
 
 /// Tells a call that nobody waits for its answer any more. The event as JavaScript has it.
