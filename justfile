@@ -56,6 +56,10 @@ vm:
 soak group="":
     BERTH_SOAK=1 cargo test --workspace --test e2e -- {{ group }}
 
+# visits every state of the model of terms and fences; with BERTH_SOAK=1, of larger ones
+model:
+    cargo test -p berth-model --lib -- --nocapture
+
 # request to a new ID until the first byte, beside podman, and starts in a second; writes target/bench/cold.json
 bench-cold:
     cargo build --profile measure --workspace --bins
