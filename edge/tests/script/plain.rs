@@ -67,7 +67,7 @@ pub(crate) async fn a_script_asks_the_world() {
         "a",
         "try {
             const answer = await fetch('http://b.example/' + request.url.split('/').pop(), { method: 'PUT', body: request.body ?? bytes('text') });
-            return { status: answer.status, headers: answer.headers, body: answer.body };
+            return { status: answer.status, names: answer.names, values: answer.values, body: answer.body };
         } catch (error) { return { body: bytes(String(error)) }; }",
     );
     let response = stage.call(&code, "/x").await.unwrap();

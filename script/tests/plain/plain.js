@@ -1,6 +1,8 @@
-// Handlers get the plain head with the body as `host` has it, and answer with plain objects.
+// Handlers get the plain head with the body as `host` has it, and answer with plain objects. What they send may have its headers
+// as pairs.
 (function (host) {
   'use strict';
+  const listed = ({ headers = [], ...sent } = {}) => ({ names: headers.map(([name]) => name), values: headers.map(([, value]) => value), ...sent });
   let event = null;
   globalThis.aborted = [];
   return {
@@ -10,7 +12,7 @@
       global.setTimeout = (f, ms) => host.timer(ms, f);
       global.clearTimeout = (id) => host.clearTimer(id);
       global.fetch = (url, init = {}) => {
-        const { op, promise } = host.fetch({ destination: 'outside', method: 'GET', url, names: [], values: [], body: null, ...init });
+        const { op, promise } = host.fetch({ destination: 'outside', method: 'GET', url, body: null, ...listed(init) });
         promise.op = op;
         return promise;
       };
@@ -18,7 +20,7 @@
       global.event = () => event;
     },
     request: (head, body) => ({ ...head, body }),
-    response: (head, given) => ({ status: 200, statusText: '', names: [], values: [], body: null, ...given }),
+    response: (head, given) => ({ status: 200, statusText: '', body: null, ...listed(given ?? {}) }),
     scheduled: (handler, cron, time, env, ctx) => handler({ cron, scheduledTime: time }, env, ctx),
     abort: (id) => { globalThis.aborted.push(id); },
     setEvent: (id) => { event = id; },
