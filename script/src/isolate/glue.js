@@ -100,42 +100,39 @@
     return (argument, env, context) => apply(exported[name], exported, [argument, env, context]);
   };
 
-  /// A handler's context: how much of what it is to wait for goes on, and a promise of the end of that.
-  const context = (event) => dispatch.context?.() ?? { ctx: new ExecutionContext(secret, event), waiting: 0, settled: undefined };
+  /// A handler's context, and what it waits for. Without web classes that is told as it comes.
+  const context = (event) => dispatch.context?.() ?? { ctx: new ExecutionContext(secret, event), waits: { count: 0 } };
 
-  /// Runs a handler; what `finish` makes of its result is told once.
+  /// Runs a handler, and tells once what `finish` makes of its result.
   const run = (event, name, begin, finish) => {
-    const around = context(event);
+    const { ctx, waits } = context(event);
     const end = (tell, value) => {
-      if (around.waiting === 0) return tell(event, value);
+      if (waits.count === 0) return tell(event, value);
       natives.wait(event);
       tell(event, value);
       const waited = () => natives.waited(event);
-      apply(then, around.settled(), [waited, waited]);
+      apply(then, waits.settled(), [waited, waited]);
     };
-    answer(event, () => {
+    answer(() => {
       if (handlers[name] === undefined) throw new Error(`Handler does not export a ${name}() function.`);
-      return begin(handlers[name], around.ctx);
-    }, (value) => {
-      let told;
-      try { told = finish(value); } catch (error) { return end(natives.failed, error); }
-      end(natives.settled, told);
-    }, (error) => end(natives.failed, error));
+      return begin(handlers[name], ctx);
+    }, finish, (value) => end(natives.settled, value), (error) => end(natives.failed, error));
   };
 
-  /// Begins something, and tells what it has come to.
-  const answer = (event, begin, tell, fail = (error) => natives.failed(event, error)) => {
+  /// Begins something, and tells once what `finish` makes of its result, or why it failed.
+  const answer = (begin, finish, tell, fail) => {
     let result;
     try { result = apply(resolve, PromiseConstructor, [begin()]); } catch (error) { return fail(error); }
-    apply(then, result, [tell, fail]);
+    apply(then, result, [(value) => {
+      let finished;
+      try { finished = finish(value); } catch (error) { return fail(error); }
+      tell(finished);
+    }, fail]);
   };
-  const told = (event) => (value) => natives.settled(event, value);
-  /// Tells a handler's answer to a request.
-  const answered = (event, head) => (value) => {
-    let response;
-    try { response = dispatch.response(head, value); } catch (error) { return natives.failed(event, error); }
-    natives.settled(event, response);
-  };
+
+  /// The same of an object: `tell` is the native that takes its result.
+  const answerOf = (event, begin, finish, tell) => answer(begin, finish, (value) => tell(event, value), (error) => natives.failed(event, error));
+  const asItIs = (value) => value;
 
   return {
     __proto__: null,
@@ -162,24 +159,24 @@
     },
 
     objectFetch(instance, event, head, body) {
-      answer(event, () => {
+      answerOf(event, () => {
         const { object } = instances[instance];
         if (typeof object.fetch !== 'function') throw new TypeError('Handler does not export a fetch() function.');
         dispatch.setEvent(event);
         return apply(object.fetch, object, [dispatch.request(head, body)]);
-      }, answered(event, head));
+      }, (value) => dispatch.response(head, value), natives.settled);
     },
 
     objectCall(instance, event, method, args) {
-      answer(event, () => dispatch.callMethod(instances[instance].object, method, args), (value) => natives.returned(event, value));
+      answerOf(event, () => dispatch.callMethod(instances[instance].object, method, args), asItIs, natives.returned);
     },
 
     objectAlarm(instance, event, scheduledTime, retryCount) {
-      answer(event, () => {
+      answerOf(event, () => {
         const { object } = instances[instance];
         if (typeof object.alarm !== 'function') throw new TypeError('Your Durable Object class must have an alarm() handler in order to call setAlarm()');
         return apply(object.alarm, object, [{ isRetry: retryCount > 0, retryCount, scheduledTime }]);
-      }, told(event));
+      }, asItIs, natives.settled);
     },
 
     /// Runs what is in a critical section.
@@ -240,7 +237,7 @@
     },
 
     scheduled(event, cron, time) {
-      run(event, 'scheduled', (scheduled, context) => dispatch.scheduled(scheduled, cron, time, env, context), (value) => value);
+      run(event, 'scheduled', (scheduled, context) => dispatch.scheduled(scheduled, cron, time, env, context), asItIs);
     },
 
     abort(event) {

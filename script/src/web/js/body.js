@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, host, natives, readable } = internal;
   const { Uint8Array, TypeError, arrayIndexOf, jsonParse, stringIndexOf, stringSlice, stringTrim, then, typedBuffer, typedLength } = p;
-  const { bytesOf, finish, handled, illegal, rejected, resolved, isObject, sub } = h;
+  const { bytesOf, finish, handled, illegal, rejected, resolved, sub } = h;
   // As much as crosses with the head of a message, in bytes: more flows as a body of its own.
   const INLINE = 65536;
   // One write of such a body, in bytes.

@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, dom, host, natives, shape } = internal;
   const { TypeError, Uint8Array, arrayIndexOf, isArray, typedLength } = p;
-  const { finish, illegal, isObject } = h;
+  const { finish, illegal } = h;
   const native = natives.subtle;
   const { fromBase64 } = Uint8Array;
   const toBase64 = p.uncurry(Uint8Array.prototype.toBase64);

@@ -70,18 +70,18 @@
     return { __proto__: null, retry: state.retry };
   };
 
-  // The context of one event: { ctx, waiting, settled() }: of what waitUntil was given so much goes on, and the promise resolves
-  // when all has ended.
+  // The context of one event, and what it waits for: { ctx, waits: { count, settled() } }. So much of what waitUntil was given goes
+  // on, and the promise resolves when all has ended. Nothing of it leads back to `ctx`: both go with the event.
   let contextOf;
   class ExecutionContext {
     #state;
     static { contextOf = (context) => { if (typeof context !== 'object' || context === null || !(#state in context)) throw illegal(); return context.#state; }; }
     constructor(secret, state) { if (secret !== internal) throw new TypeError('Illegal constructor'); this.#state = state; }
     waitUntil(promise) {
-      const state = contextOf(this);
+      const { waits } = contextOf(this);
       if (arguments.length < 1) throw h.wrongArgument('ExecutionContext', 'waitUntil', 1, 'Promise');
-      state.waiting++;
-      const end = () => { if (--state.waiting === 0 && state.idle !== undefined) { state.idle.resolve(); state.idle = undefined; } };
+      waits.count++;
+      const end = () => { if (--waits.count === 0 && waits.idle !== undefined) { waits.idle.resolve(); waits.idle = undefined; } };
       then(resolved(promise), end, (error) => { internal.globals.reportError(error); end(); });
     }
     passThroughOnException() { contextOf(this); }
@@ -92,14 +92,13 @@
   finish(ExecutionContext, 'ExecutionContext');
   internal.shape(ExecutionContext, 'ExecutionContext', ['props']);
   dispatch.context = (props = {}, exports = {}, abort = h.noop) => {
-    const state = { __proto__: CONTEXT, ctx: undefined, props, exports, abort };
-    state.ctx = new ExecutionContext(internal, state);
-    return state;
+    const waits = { __proto__: WAITS };
+    return { __proto__: null, ctx: new ExecutionContext(internal, { __proto__: null, waits, props, exports, abort }), waits };
   };
-  const CONTEXT = {
-    __proto__: null, waiting: 0, idle: undefined,
+  const WAITS = {
+    __proto__: null, count: 0, idle: undefined,
     settled() {
-      if (this.waiting === 0) return resolved();
+      if (this.count === 0) return resolved();
       this.idle ??= h.deferred();
       return this.idle.promise;
     },

@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, natives, shape } = internal;
   const { TypeError, defineProperty, symbolIterator, arrayRemove } = p;
-  const { finish, illegal, wrongArgument, isObject } = h;
+  const { finish, illegal, wrongArgument } = h;
   const pairs = internal.pairIterators('FormData Iterator');
 
   let formOf;

@@ -153,7 +153,7 @@
     return list;
   }
 
-  // All but `object` and `list` take and give what headers are inside.
+  // All but `object` take and give what headers are inside.
   internal.headers = {
     __proto__: null, fresh, of, copy, get, set,
     // Of the host's lists: names are in lower case, and headers already.

@@ -36,6 +36,7 @@
     internal.becomeHost(t.readable, body);
     return then(body.ended.promise, () => {
       before?.resolve();
+      // Where nobody has used either, nobody is to be told.
       if (source.unmade && sink.unmade) { source.state = sink.state = t.readable.state = 'closed'; source.reader = sink.writer = undefined; return; }
       closeBytes(source.controller);
       readable.release(reader);

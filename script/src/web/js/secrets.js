@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, dispatch } = internal;
   const { Error, TypeError, freeze } = p;
-  const { finish, illegal, isObject, rejected, resolved } = h;
+  const { finish, illegal, rejected, resolved } = h;
 
   let stateOf;
   class SecretsStoreSecret {

@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, natives, readable, writable, shape } = internal;
   const { RangeError, TypeError, then } = p;
-  const { bytesOf, deferred, finish, illegal, noop, rejected, resolved, isObject, member } = h;
+  const { bytesOf, deferred, finish, illegal, noop, rejected, resolved, member } = h;
   const key = {};
 
   let sidesOf;

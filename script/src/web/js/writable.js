@@ -3,7 +3,7 @@
   'use strict';
   const { p, h, put, take, front, newQueue, queueLength, shape } = internal;
   const { Promise, TypeError, RangeError, arrayShift, then } = p;
-  const { deferred, finish, handled, illegal, noop, rejected, resolved, isObject } = h;
+  const { deferred, finish, handled, illegal, noop, rejected, resolved } = h;
   const key = {};
   const CLOSE = { __proto__: null };
   const locked = () => new TypeError('This WritableStream is currently locked to a writer.');

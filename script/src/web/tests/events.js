@@ -23,8 +23,7 @@ test('the client goes away', async () => {
   let aborted = 0;
   let later = false;
   dispatch.setEvent(7);
-  const around = dispatch.context();
-  const { ctx } = around;
+  const { ctx, waits } = dispatch.context();
   await handled((request, env, c) => {
     signal = request.signal;
     signal.addEventListener('abort', () => { aborted++; });
@@ -34,7 +33,7 @@ test('the client goes away', async () => {
   dispatch.abort(7);
   dispatch.abort(7);
   equal([aborted, signal.aborted, signal.reason.name], [1, true, 'AbortError']);
-  await around.settled();
+  await waits.settled();
   equal(later, true);
   let late;
   dispatch.setEvent(8);
@@ -61,13 +60,12 @@ test('that the client has gone does not end what was asked on its behalf, but wh
   dispatch.setEvent(1);
 });
 test('waitUntil', async () => {
-  const around = dispatch.context({ p: 1 });
-  const { ctx } = around;
-  await around.settled();
+  const { ctx, waits } = dispatch.context({ p: 1 });
+  await waits.settled();
   ctx.waitUntil(Promise.reject(new Error('background')));
   ctx.waitUntil(5);
   ctx.passThroughOnException();
-  await around.settled();
+  await waits.settled();
   ok(host.lines[0].startsWith('error: Uncaught Error: background'), host.lines[0]);
   equal([ctx.props, Object.prototype.toString.call(ctx)], [{ p: 1 }, '[object ExecutionContext]']);
 });

@@ -5,8 +5,7 @@ globalThis.round = async (from, to) => {
     const kind = i % 8;
     const id = host.hostBody(['a', 'b']);
     host.answer = () => (kind === 1 ? new Promise(() => {}) : { status: 200, statusText: '', headers: [['x', 'y']], body: { host: id }, webSocket: null });
-    const around = dispatch.context();
-    const { ctx } = around;
+    const { ctx, waits } = dispatch.context();
     const run = handled(async (request) => {
       if (kind === 0) return fetch(request);
       if (kind === 1) { fetch('http://x/', { signal: request.signal }).catch(() => {}); return new Response('gone'); }
@@ -19,7 +18,7 @@ globalThis.round = async (from, to) => {
     }, { method: 'POST', url: 'http://w/', headers: [['upgrade', 'websocket']] }, new TextEncoder().encode('body'), {}, ctx);
     await run.catch(() => {});
     dispatch.abort(i);
-    await around.settled();
+    await waits.settled();
     await settle();
     for (const body of host.bodies.values()) body.watched?.resolve();
     dispatch.done(i);
