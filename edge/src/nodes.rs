@@ -159,6 +159,16 @@ impl Nodes {
         self.lock().nodes.get_mut(id)?.term.give()
     }
 
+    /// How long ago a node was heard of, and how long it takes until nothing of this edge runs there, unless a further term is
+    /// given. None if it keeps no terms.
+    pub(crate) fn silence(&self, id: &NodeId) -> Option<(Duration, Duration)> {
+        let now_ms = boot_ms();
+        let state = self.lock();
+        let term = &state.nodes.get(id)?.term;
+        let left_ms = term.over_ms()?.saturating_sub(now_ms);
+        Some((Duration::from_millis(term.silent_ms(now_ms)?), Duration::from_millis(left_ms)))
+    }
+
     /// The names of all nodes, in order.
     pub(crate) fn names(&self) -> Vec<NodeId> {
         self.lock().nodes.keys().cloned().collect()

@@ -133,7 +133,7 @@ fn how_long_a_start_took_is_told_once() {
     let mut table = table();
     let (good, bad, adopted) = (launch("e", 1, "1", 1), launch("e", 2, "2", 1), launch("e", 3, "3", 1));
     assert!(is_new(admit(&mut table, &good)) && is_new(admit(&mut table, &bad)));
-    table.adopt(&adopted.owner, &adopted.start, None, at_ms(0));
+    table.adopt(&adopted.owner, &adopted.start, None);
     table.advance(good.start.instance, Phase::Running, at_ms(1));
     table.advance(good.start.instance, Phase::Ready, at_ms(20));
     table.ended(good.start.instance, Outcome::exited(0), None, at_ms(30));

@@ -313,7 +313,8 @@ impl Link {
 
     /// Closes a connection after an error, and pauses if dialling at once would fail in the same way.
     async fn give_up(&mut self, connection: &Connection, error: &SessionError, stop: &CancellationToken) {
-        tracing::warn!(node = %self.node, %error, "connection to node lost");
+        let (heard_ago, paused_in) = self.nodes.silence(&self.node).unzip();
+        tracing::warn!(node = %self.node, %error, ?heard_ago, ?paused_in, "connection to node lost");
         let lasting = connection.close_reason().is_none();
         connection.close(VarInt::from_u32(error.close_code()), b"");
         let penalty = std::mem::replace(&mut self.penalty, BACKOFF.1);

@@ -20,6 +20,9 @@ use crate::terms::{self, FREEZE_TIMEOUT, Slot, Terms};
 
 /// How much later than the supervisor the shim acts, in milliseconds: normally there is nothing left to do then.
 const LATER_MS: u64 = 250;
+/// How far ahead the timer is set at most, in milliseconds: an edge that has given no term until now, in an earlier version, may
+/// begin to.
+const AHEAD_MS: u64 = 15_000;
 
 /// What watches the term of an instance.
 pub(super) struct Guard {
@@ -53,9 +56,10 @@ impl Shim {
         // Read so that it is not ready any more; an error says that it was not.
         let _ = guard.timer.wait();
         let acts_ms = guard.acts_ms();
-        let is_over = acts_ms <= terms::now_ms();
+        let now_ms = terms::now_ms();
+        let is_over = acts_ms <= now_ms;
         if !is_over {
-            terms::set(&guard.timer, acts_ms)?;
+            terms::set(&guard.timer, acts_ms.min(now_ms.saturating_add(AHEAD_MS)))?;
         }
         // A supervisor that was stopped may have frozen it after its term had begun again.
         if guard.frozen || !(is_over || self.cgroup.is_frozen()) {
