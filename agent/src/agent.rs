@@ -11,6 +11,7 @@ use crate::instances::Instances;
 use crate::metrics::Counts;
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
+use crate::terms::Terms;
 use crate::tunnels::Tunnels;
 
 /// The state that all connections share.
@@ -21,6 +22,7 @@ pub(crate) struct Agent<R: Runtime> {
     pub(crate) images: Rc<Images>,
     pub(crate) instances: Instances<R::Container>,
     pub(crate) sessions: Sessions,
+    pub(crate) terms: Terms,
     pub(crate) tunnels: Tunnels,
     pub(crate) lifecycle: Lifecycle,
     pub(crate) counts: Counts,

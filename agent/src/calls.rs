@@ -5,12 +5,14 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use berth_common::ids::InstanceId;
+use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::wire::call::{
-    Answer, AskUsage, Call, Capacity, Forget, Refusal, RefusalCode, Room, Signal, Start, Stop,
+    Answer, AskUsage, Call, Capacity, Forget, Refusal, RefusalCode, Renew, Renewed, Resume, Room, Signal,
+    Start, Stop,
 };
 use berth_common::wire::frame::{self, FrameError};
 use berth_protocol::node::SIGNALS;
+use berth_shim::terms::Slot;
 use quinn::SendStream;
 
 use crate::connected::{Carries, Connected};
@@ -52,10 +54,8 @@ pub(crate) async fn serve<R: Runtime + 'static>(
             connected.agent.runtime.prepare(&connected.session.edge, call.stocks);
             Ok(Answer::Done)
         }
-        Ok(Call::Renew(call)) => {
-            connected.agent.instances.renew(&connected.session.edge, &call);
-            Ok(Answer::Done)
-        }
+        Ok(Call::Renew(call)) => connected.renew(&call),
+        Ok(Call::Resume(call)) => connected.resume(&call).await,
         Err(_) => Err(unknown_call()),
     };
     answer(&mut send, &answered.unwrap_or_else(Answer::Refused)).await
@@ -119,7 +119,11 @@ impl<R: Runtime + 'static> Connected<R> {
     /// Synchronous up to the instance's entry in the table: so the session is still current when its start takes
     /// effect.
     fn start(self: &Rc<Self>, start: Start) -> Result<Answer, Refusal> {
-        let launch = Launch { start, owner: self.session.edge.clone(), epoch: self.session.epoch };
+        let owner = self.session.edge.clone();
+        // One that was admitted before is there, whether or not this comes in time.
+        let known = self.agent.instances.is_known(start.instance);
+        let term_slot = if known { None } else { self.first_term(&owner, &start)? };
+        let launch = Launch { start, owner, epoch: self.session.epoch, term_slot };
         let reserve = || self.agent.runtime.reserve(&launch.start);
         let admitted = self.agent.instances.admit(&launch, reserve).inspect_err(|refusal| {
             tracing::warn!(instance = %launch.start.instance, object = %launch.start.object, %refusal, "start refused");
@@ -131,6 +135,36 @@ impl<R: Runtime + 'static> Connected<R> {
             follow::start(&self.agent, launch, orders);
         }
         Ok(Answer::Accepted)
+    }
+
+    fn renew(&self, renew: &Renew) -> Result<Answer, Refusal> {
+        let edge = &self.session.edge;
+        self.agent.terms.prolong(edge, renew.until)?;
+        self.agent.instances.heard(edge);
+        // An older edge, which has sent no stamp, knows no such answer.
+        let stamp = renew.until.and_then(|_| self.agent.terms.stamp());
+        Ok(stamp.map_or(Answer::Done, |stamp| Answer::Renewed(Renewed { stamp })))
+    }
+
+    /// The shims look at the time again: this process may be stopped in between.
+    async fn resume(&self, resume: &Resume) -> Result<Answer, Refusal> {
+        self.agent.terms.check(resume.until)?;
+        for instance in &resume.instances {
+            let Ok(sockets) = self.agent.instances.sockets(&self.session.edge, *instance) else { continue };
+            tracing::info!(%instance, "resuming an instance");
+            if let Err(error) = sockets.resume(resume.until.ms).await {
+                // It is ending just now, or is told of again.
+                tracing::warn!(%instance, %error, "cannot resume an instance");
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn first_term(&self, owner: &EdgeId, start: &Start) -> Result<Option<Slot>, Refusal> {
+        self.agent.terms.prolong(owner, start.until).inspect_err(|refusal| {
+            tracing::warn!(instance = %start.instance, object = %start.object, %refusal, "start refused");
+            self.agent.instances.counts().refused();
+        })
     }
 
     fn stop(&self, stop: &Stop) -> Result<Answer, Refusal> {

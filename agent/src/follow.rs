@@ -128,6 +128,10 @@ impl<R: Runtime + 'static> Followed<R> {
                     // The receiver lives as long as this future.
                     let _ = started.take().map(|started| started.send(()));
                 }
+                Event::Frozen(frozen) => {
+                    tracing::info!(instance = %self.instance, frozen, "the term of an instance is over, or begins again");
+                    self.agent.instances.freeze(self.instance, frozen);
+                }
                 Event::Exited(ended) => return ended,
             }
         }

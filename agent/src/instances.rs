@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_common::ids::{AppName, EdgeId, InstanceId};
-use berth_common::wire::call::{Capacity, Phase, Refusal, RefusalCode, Renew, Start, Stop};
+use berth_common::wire::call::{Capacity, Phase, Refusal, RefusalCode, Start, Stop};
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
 use berth_protocol::node::{Admission, Effect, InstanceTable, StopOrder};
 use berth_shim::metering::Ended;
@@ -41,13 +41,15 @@ struct Handles<C> {
     sockets: Option<Rc<Sockets<C>>>,
     orders: watch::Sender<Option<StopOrder>>,
     ended: CancellationToken,
+    /// Cancelled when it is frozen, and then replaced; and when it has ended.
+    cut: CancellationToken,
 }
 
 /// How to reach a port of an instance.
 pub(crate) struct Reach<C> {
     /// The source of sockets inside it.
     pub(crate) sockets: Rc<Sockets<C>>,
-    /// Cancelled when it has ended.
+    /// Cancelled when it has ended, or is frozen.
     pub(crate) ended: CancellationToken,
     /// Whose share its tunnels take.
     pub(crate) tenant: Tenant,
@@ -94,6 +96,12 @@ impl<C> Instances<C> {
             Effect::Stop { instance, order } => {
                 if let Some(handles) = self.handles.borrow().get(&instance) {
                     handles.orders.send_replace(Some(order));
+                }
+            }
+            Effect::Cut { instance } => {
+                if let Some(handles) = self.handles.borrow_mut().get_mut(&instance) {
+                    handles.cut.cancel();
+                    handles.cut = handles.ended.child_token();
                 }
             }
             Effect::Reached { phase, starting } => self.counts.note(&phase, starting),
@@ -152,6 +160,11 @@ impl<C> Instances<C> {
         self.table.borrow().alive().collect()
     }
 
+    /// Whether an instance is in the table.
+    pub(crate) fn is_known(&self, instance: InstanceId) -> bool {
+        self.table.borrow().is_known(instance)
+    }
+
     /// Enters a new instance, or refuses it. `reserve` reserves what else it needs, as the last thing that can be
     /// lacking.
     pub(crate) fn admit(
@@ -160,9 +173,8 @@ impl<C> Instances<C> {
         reserve: impl FnOnce() -> Result<(), LaunchError>,
     ) -> Result<Admitted, Refusal> {
         let Launch { start, owner, .. } = launch;
-        if let Admission::Known(term) = self.with(|table| table.admit(owner, start))? {
-            let age = self.clock.now().since(term.since);
-            tracing::debug!(instance = %start.instance, term = ?term.length, ?age, "repeated order to start an instance");
+        if self.with(|table| table.admit(owner, start))? == Admission::Known {
+            tracing::debug!(instance = %start.instance, "repeated order to start an instance");
             return Ok(Admitted::Known);
         }
         reserve().map_err(|LaunchError { code, message }| Refusal { code, message })?;
@@ -176,14 +188,15 @@ impl<C> Instances<C> {
         let Launch { start, owner, .. } = launch;
         let ended = exited.map(|Ended { outcome, metered }| (outcome.bounded(), metered));
         let orders = self.handle(start);
-        self.with(|table| table.adopt(owner, start, ended, self.clock.now()));
+        self.with(|table| table.adopt(owner, start, ended));
         orders
     }
 
     fn handle(&self, start: &Start) -> StopOrders {
         let (orders, receiver) = watch::channel(None);
         let app = start.object.app.clone();
-        let handles = Handles { app, sockets: None, orders, ended: CancellationToken::new() };
+        let ended = CancellationToken::new();
+        let handles = Handles { app, sockets: None, orders, cut: ended.child_token(), ended };
         self.handles.borrow_mut().insert(start.instance, handles);
         receiver
     }
@@ -225,10 +238,14 @@ impl<C> Instances<C> {
         self.handles.borrow_mut().remove(&instance);
     }
 
-    /// Restarts the terms of an edge's instances.
-    pub(crate) fn renew(&self, owner: &EdgeId, renew: &Renew) {
-        let length = Duration::from_millis(renew.term_ms);
-        self.with(|table| table.renew(owner, length, self.clock.now()));
+    /// Records that an instance was frozen or thawed.
+    pub(crate) fn freeze(&self, instance: InstanceId, frozen: bool) {
+        self.with(|table| table.freeze(instance, frozen));
+    }
+
+    /// An edge is heard: it is told of its frozen instances.
+    pub(crate) fn heard(&self, owner: &EdgeId) {
+        self.with(|table| table.heard(owner, self.clock.now()));
     }
 
     /// Subscribes to an edge's instances: their current states, and then each change.
@@ -243,7 +260,7 @@ impl<C> Instances<C> {
         let handles = handles.get(&header.instance).ok_or(TunnelAnswer::NoInstance)?;
         let sockets = handles.sockets.clone().ok_or(TunnelAnswer::Refused)?;
         let tenant = Tenant { instance: header.instance, app: handles.app.clone() };
-        Ok(Reach { sockets, ended: handles.ended.clone(), tenant })
+        Ok(Reach { sockets, ended: handles.cut.clone(), tenant })
     }
 
     /// The sockets and counters of a living instance.

@@ -2,6 +2,7 @@
 
 use berth_common::ids::{EdgeId, Epoch};
 use berth_common::wire::call::{RefusalCode, Start};
+use berth_shim::terms::Slot;
 use serde::{Deserialize, Serialize};
 
 /// An order to start, with its owner.
@@ -13,6 +14,9 @@ pub struct Launch {
     pub owner: EdgeId,
     /// The owner's epoch when it asked.
     pub epoch: Epoch,
+    /// The slot of the owner's term, if terms are kept on the node.
+    #[serde(default)]
+    pub term_slot: Option<Slot>,
 }
 
 /// Why a container was not started.

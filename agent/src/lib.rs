@@ -45,6 +45,7 @@ mod sessions;
 pub mod site;
 mod splice;
 mod stream;
+mod terms;
 mod tunnel;
 mod tunnels;
 mod watchers;

@@ -140,6 +140,10 @@ impl<C: Container + 'static> Sockets<C> {
     }
 
     /// Sends the app a signal.
+    pub(crate) async fn resume(&self, until_ms: u64) -> io::Result<()> {
+        self.container.resume(until_ms).await
+    }
+
     pub(crate) async fn signal(&self, signal: i32) -> io::Result<()> {
         self.container.signal(signal).await
     }
@@ -228,6 +232,10 @@ mod tests {
         }
 
         async fn signal(&self, _signal: i32) -> io::Result<()> {
+            Ok(())
+        }
+
+        async fn resume(&self, _until_ms: u64) -> io::Result<()> {
             Ok(())
         }
 

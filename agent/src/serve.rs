@@ -11,6 +11,7 @@ use berth_common::lifecycle::Lifecycle;
 use berth_common::wire::close;
 use berth_monitor::{Process, Watched};
 use berth_protocol::Shares;
+use berth_shim::layout::TERMS;
 use quinn::{Endpoint, Incoming, VarInt};
 
 use crate::agent::Agent;
@@ -23,6 +24,7 @@ use crate::metrics::Counts;
 use crate::page::Watch;
 use crate::runtime::Runtime;
 use crate::sessions::Sessions;
+use crate::terms::Terms;
 use crate::tunnels::Tunnels;
 use crate::{follow, session};
 
@@ -46,6 +48,9 @@ pub enum ServeError {
     /// The control socket could not be made.
     #[error("cannot make the control socket: {0}")]
     Control(io::Error),
+    /// The page of terms could not be opened.
+    #[error("cannot open the page of terms: {0}")]
+    Terms(io::Error),
     /// The containers of an earlier agent could not be adopted.
     #[error("cannot take back what runs on this node: {0}")]
     Adopt(io::Error),
@@ -71,6 +76,8 @@ impl<R: Runtime + 'static> Server<R> {
         let endpoint = endpoint::open(&config)?;
         let address =
             endpoint.local_addr().map_err(|source| EndpointError::Bind { address: config.listen, source })?;
+        let terms =
+            Terms::open(&config.state.join(TERMS), runtime.keeps_terms()).map_err(ServeError::Terms)?;
         let agent = Rc::new(Agent {
             node: config.site.node,
             region: Some(config.site.region).filter(|region| !region.is_empty()),
@@ -78,6 +85,7 @@ impl<R: Runtime + 'static> Server<R> {
             images,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
+            terms,
             tunnels: Tunnels::new(config.max_tunnels),
             lifecycle,
             counts: Counts::default(),

@@ -34,7 +34,7 @@ use berth_common::wire::frame::{self, FrameError};
 use berth_common::wire::images::Deliver;
 use berth_common::wire::tunnel::TunnelHeader;
 use berth_common::wire::{STREAM_CALL, STREAM_TUNNEL, close};
-use berth_protocol::node::HelloError;
+use berth_protocol::node::{HelloError, SessionId};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -123,6 +123,7 @@ async fn introduce<R: Runtime + 'static>(
         region: agent.region.clone(),
         architecture: Some(Architecture::HERE),
         attach: hello.attach.then_some(session.key),
+        stamp: agent.terms.stamp(),
         kept_for_ms: agent.runtime.kept_for().and_then(|kept| u64::try_from(kept.as_millis()).ok()),
     };
     answer(&mut send, &Answer::Welcome(welcome)).await?;
@@ -179,10 +180,15 @@ fn check_name(identity: &Identity, edge: &EdgeId) -> Result<(), Breach> {
 
 fn enter<R: Runtime>(agent: &Agent<R>, peer: &Peer, hello: &Hello) -> Result<Session, Breach> {
     check_name(&peer.identity, &hello.edge)?;
-    agent.sessions.enter(hello, peer.issued_s).map_err(|error| match error {
+    let id = SessionId::of(hello);
+    let checked = agent.terms.check_session(&id, peer.issued_s);
+    let entered = checked.and_then(|()| agent.sessions.enter(hello, peer.issued_s));
+    let session = entered.map_err(|error| match error {
         HelloError::Old | HelloError::OldCertificate => Breach::Superseded(error.to_string()),
         HelloError::Shards => Breach::Protocol(error.to_string()),
-    })
+    })?;
+    agent.terms.note_session(&id, peer.issued_s);
+    Ok(session)
 }
 
 async fn serve_streams<R: Runtime + 'static>(

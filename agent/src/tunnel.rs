@@ -32,6 +32,7 @@ pub(crate) async fn serve<R: Runtime + 'static>(
     recv: RecvStream,
 ) -> Result<(), StreamEnd> {
     let carried = match agent.instances.reach(edge, &header) {
+        Ok(_) if agent.terms.is_over(edge) => Err(TunnelAnswer::Lapsed),
         Ok(reach) => carry(agent, &reach, &header, &mut send, recv).await?,
         Err(answer) => Err(answer),
     };

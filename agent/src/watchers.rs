@@ -75,6 +75,7 @@ mod tests {
             object: ObjectId::from_bytes([2; 16]),
             generation: Generation(u64::try_from(generation).unwrap()),
             phase: Phase::Starting,
+            frozen: false,
             metered: None,
         }
     }

@@ -187,7 +187,7 @@ fn an_edge_neither_sees_nor_touches_anothers_instances() {
         for call in [stop, forget, Call::Start(Box::new(asked.clone()))] {
             assert_eq!(stranger.refused(&call).await, RefusalCode::NotOwner);
         }
-        assert_eq!(stranger.call(&Call::Renew(Renew { term_ms: 1 })).await, Answer::Done);
+        assert_eq!(stranger.call(&Call::Renew(Renew { term_ms: 1, until: None })).await, Answer::Done);
         assert_eq!(owner.watch().await.0.len(), 1);
     });
 }

@@ -43,7 +43,7 @@ fn tunnels_and_questions_flow_on_the_data_connection_and_orders_on_the_other() {
         let usage = data.call(&Call::Usage(AskUsage { instance: start.instance })).await;
         assert!(matches!(usage, Answer::Usage(_)), "{usage:?}");
 
-        let _refused = data.open_call(&Call::Renew(Renew { term_ms: 1 })).await;
+        let _refused = data.open_call(&Call::Renew(Renew { term_ms: 1, until: None })).await;
         assert_eq!(data.closed().await, close::PROTOCOL, "an order on the data connection");
         assert!(calls.is_served().await, "its session goes on");
         let _tunnel = calls.send_raw(&header(&start, 1).encode()).await;

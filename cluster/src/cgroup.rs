@@ -71,6 +71,17 @@ pub fn cpu_time(group: &Path) -> Result<Duration> {
     bail!("{} tells no CPU time", group.display())
 }
 
+/// Whether all processes of a group are frozen.
+pub fn is_frozen(group: &Path) -> bool {
+    let says = |directory: &PathBuf, file: &str, text: &str| {
+        fs::read_to_string(directory.join(file)).is_ok_and(|read| read.lines().any(|line| line == text))
+    };
+    let frozen = |directory: &PathBuf| {
+        says(directory, "freezer.state", "FROZEN") || says(directory, "cgroup.events", "frozen 1")
+    };
+    directories(group).iter().any(frozen)
+}
+
 /// Bytes of kernel memory that are charged to a group; 0 if the kernel does not account for it.
 pub fn kernel_memory(group: &Path) -> u64 {
     let of = |directory: &PathBuf| {

@@ -22,6 +22,7 @@ mod script;
 mod secrets;
 mod shard;
 mod start_rate;
+mod terms;
 mod tokens;
 mod usage;
 

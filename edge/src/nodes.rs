@@ -11,8 +11,11 @@ use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
 use berth_common::spec::Resources;
 use berth_common::wire::call::{Capacity, Room, Welcome};
+use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet, lacks_when_empty};
+
+use crate::terms::{NodeTerm, boot_ms};
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
@@ -29,6 +32,8 @@ struct Node {
     /// How many shards are connected to it.
     connections: usize,
     welcome: Option<Welcome>,
+    /// Until when its instances go on.
+    term: NodeTerm,
     /// What it has last said is taken of its room.
     room: Option<Room>,
     /// The round-trip time, as last measured.
@@ -81,10 +86,12 @@ fn free(all: &Capacity, room: &Room) -> Capacity {
 impl Nodes {
     /// Nodes at these addresses, none of them connected yet.
     pub(crate) fn new(addresses: &BTreeMap<NodeId, String>) -> Self {
+        let now_ms = boot_ms();
         let node = |address: &String| Node {
             address: address.clone(),
             connections: 0,
             welcome: None,
+            term: NodeTerm::starting(now_ms),
             room: None,
             round_trip: None,
             certificate: None,
@@ -101,6 +108,9 @@ impl Nodes {
         state.fleet.node_is(&node, welcome.architecture);
         if let Some(node) = state.nodes.get_mut(&welcome.node) {
             node.connections += 1;
+            if welcome.stamp.is_none() {
+                node.term.keeps_none();
+            }
             node.welcome = Some(welcome.clone());
         }
     }
@@ -133,6 +143,30 @@ impl Nodes {
             node.room = None;
             state.fleet.node_down(id);
         }
+    }
+
+    /// A node has told what time it is there.
+    pub(crate) fn stamped(&self, id: &NodeId, stamp: Stamp) {
+        // Before the lock: whatever delays this from here on makes a term no longer.
+        let now_ms = boot_ms();
+        if let Some(node) = self.lock().nodes.get_mut(id) {
+            node.term.heard(stamp, now_ms);
+        }
+    }
+
+    /// Until when a node's instances may go on, to be sent to it. None if it keeps no terms.
+    pub(crate) fn give_term(&self, id: &NodeId) -> Option<Stamp> {
+        self.lock().nodes.get_mut(id)?.term.give()
+    }
+
+    /// How long ago a node was heard of, and how long it takes until nothing of this edge runs there, unless a further term is
+    /// given. None if it keeps no terms.
+    pub(crate) fn silence(&self, id: &NodeId) -> Option<(Duration, Duration)> {
+        let now_ms = boot_ms();
+        let state = self.lock();
+        let term = &state.nodes.get(id)?.term;
+        let left_ms = term.over_ms()?.saturating_sub(now_ms);
+        Some((Duration::from_millis(term.silent_ms(now_ms)?), Duration::from_millis(left_ms)))
     }
 
     /// The names of all nodes, in order.
@@ -294,6 +328,7 @@ mod tests {
             kept_for_ms: None,
             region: None,
             architecture: None,
+            stamp: None,
             attach: None,
         }
     }

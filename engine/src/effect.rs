@@ -75,6 +75,13 @@ pub enum Effect {
         /// The instance, and how.
         stop: Stop,
     },
+    /// Have a node thaw an instance that it froze when it had not heard the edge in time.
+    Resume {
+        /// The node.
+        node: NodeId,
+        /// The instance.
+        instance: InstanceId,
+    },
     /// Have a node forget an instance that has ended.
     Forget {
         /// The node.

@@ -185,6 +185,9 @@ impl Engine {
         });
         match (standing, &status.phase) {
             (Standing::Current, _) => {
+                if status.frozen {
+                    self.effects.push_back(Effect::Resume { node, instance: status.instance });
+                }
                 self.with(now, status.object, |object, cx| object.status(status.phase, status.metered, cx));
             }
             // Its `Forget` is sent once the end is persisted.

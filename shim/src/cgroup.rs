@@ -76,7 +76,7 @@ const UNPACKER_BYTES: u64 = MAX_DECODER_BYTES + (16 << 20);
 const WIPES_BYTES: u64 = 60 << 20;
 /// Most processes: each helper has two more while its user namespace is made.
 const HELPERS_PIDS: u32 = 256;
-/// Poll interval while a group is being emptied.
+/// Poll interval while a group is being emptied or frozen.
 const EMPTY_POLL: Duration = Duration::from_millis(2);
 
 /// The limits of a group.
@@ -313,18 +313,67 @@ impl ControlGroup {
 
     /// The contents of a file of the group; empty if it is missing.
     fn read(&self, controller: &str, file: &str) -> String {
-        let mut directories = self.directories().into_iter();
-        let directory =
-            directories.find(|directory| self.cgroup.v2() || is_in_hierarchy(directory, controller));
-        directory
+        self.directory_of(controller)
             .map(|directory| fs::read_to_string(directory.join(file)).unwrap_or_default())
             .unwrap_or_default()
     }
 
-    /// Sends SIGKILL to every process in the group.
+    /// Its directory in the hierarchy of this controller.
+    fn directory_of(&self, controller: &str) -> Option<PathBuf> {
+        let mut directories = self.directories().into_iter();
+        directories.find(|directory| self.cgroup.v2() || is_in_hierarchy(directory, controller))
+    }
+
+    /// Sends SIGKILL to every process in the group. On v1 a frozen process takes no signal, so they are thawed: none of them
+    /// executes anything before it is dead.
     pub(crate) fn kill(&self) {
         for pid in self.members() {
             let _ = kill(pid, Signal::SIGKILL);
+        }
+        if !self.cgroup.v2() {
+            // Fails only where the hierarchy is not mounted, or the group is gone.
+            let _ = self.thaw();
+        }
+    }
+
+    /// Begins to freeze all processes in the group, and those that come into it. `freezes_until` waits for that.
+    pub(crate) fn freeze(&self) -> io::Result<()> {
+        self.set_frozen("1", "FROZEN")
+    }
+
+    /// Lets them run again.
+    pub(crate) fn thaw(&self) -> io::Result<()> {
+        self.set_frozen("0", "THAWED")
+    }
+
+    fn set_frozen(&self, unified: &str, v1: &str) -> io::Result<()> {
+        let (file, text) = if self.cgroup.v2() { ("cgroup.freeze", unified) } else { ("freezer.state", v1) };
+        let directory = self.directory_of("freezer").ok_or_else(|| {
+            io::Error::other(
+                "the hierarchy `freezer` is not mounted, or not delegated (`berth-agent prepare`)",
+            )
+        })?;
+        fs::write(directory.join(file), text)
+    }
+
+    /// Whether all its processes are frozen.
+    pub(crate) fn is_frozen(&self) -> bool {
+        if self.cgroup.v2() {
+            return number_of("frozen", &self.read("freezer", "cgroup.events")) == Some(1);
+        }
+        self.read("freezer", "freezer.state").trim() == "FROZEN"
+    }
+
+    /// Waits until they are; false if they are not by then.
+    pub(crate) fn freezes_until(&self, deadline: Instant) -> bool {
+        loop {
+            if self.is_frozen() {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(EMPTY_POLL);
         }
     }
 

@@ -6,6 +6,7 @@
 //!   supervisor.lock       locked by the running supervisor
 //!   agent.sock            the agent's control socket: drain, undrain
 //!   agent.lock            locked by the running agent
+//!   terms                 until when instances may run without a word of their edge: see `terms`
 //!   draining              exists while the node is out of service
 //!   spares/NAME/          one for each shim without an instance; becomes instances/ID
 //!     spare.json          `ShimSetup`: the shim's namespaces and network
@@ -37,6 +38,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::state_files::make_private_dir;
 
+/// The name of the page of terms.
+pub const TERMS: &str = "terms";
 /// Prefix of the names of instances' directories that are being removed.
 const TRASH: &str = "removed-";
 
@@ -83,6 +86,11 @@ impl Layout {
     /// The file that the running supervisor holds locked.
     pub fn supervisor_lock(&self) -> PathBuf {
         self.root.join("supervisor.lock")
+    }
+
+    /// The page of terms.
+    pub fn terms(&self) -> PathBuf {
+        self.root.join(TERMS)
     }
 
     /// The directory of all instances.

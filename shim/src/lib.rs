@@ -10,6 +10,7 @@
 //! * `shim` makes the namespaces and the network, has `builder` call libcontainer, hands out sockets, writes the log,
 //!   waits for the end, wipes the disk and records the outcome.
 //! * `messages` has the messages between these and the agent, `layout` the files of a node's state.
+//! * `terms` has the page that says until when instances may run; `warden` is the supervisor's guard over it.
 //! * `metering` measures the usage of instances; `log` writes their output.
 //! * `process` has the checks at the start of each process; `sys` alone has unsafe code.
 //!
@@ -47,7 +48,9 @@ pub mod subordinate_ids;
 pub mod supervisor;
 pub mod sweep;
 mod sys;
+pub mod terms;
 pub mod trial;
 pub mod unpack;
 mod user;
 mod wait;
+mod warden;

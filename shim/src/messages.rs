@@ -24,6 +24,7 @@ use crate::network::Internet;
 use crate::protection::Protection;
 use crate::subordinate_ids::IdRange;
 use crate::sys;
+use crate::terms::Slot;
 
 /// Longest packet, in bytes: messages hold ids and error texts, never environments.
 pub const MAX_PACKET_BYTES: usize = 16 * 1024;
@@ -54,6 +55,9 @@ pub enum SupervisorAnswer {
         version: String,
         /// The cgroup, relative to the root of each hierarchy.
         cgroup: PathBuf,
+        /// Whether it freezes containers whose term is over. Earlier versions do not.
+        #[serde(default)]
+        terms: bool,
     },
     /// The call was not carried out.
     Failed {
@@ -92,6 +96,11 @@ pub enum ShimCall {
     Ready,
     /// Report the usage of the instance.
     Usage,
+    /// Thaw the container, if this comes in time and the instance's term has begun again. Answered by `Frozen`, unasked.
+    Resume {
+        /// Until when this counts, in milliseconds of `CLOCK_BOOTTIME`.
+        until_ms: u64,
+    },
 }
 
 /// Shim to agent. `Socket`, `Usage` and `Failed` answer calls in order; the others are sent unasked.
@@ -116,6 +125,11 @@ pub enum ShimEvent {
     },
     /// The app was started. Also sent to each agent that connects later.
     Started,
+    /// The container was frozen or thawed. Also sent to each agent that connects while it is frozen.
+    Frozen {
+        /// Whether it is frozen now.
+        frozen: bool,
+    },
     /// The container has ended, and its record is on disk.
     Exited {
         /// How it ended.
@@ -203,6 +217,9 @@ pub struct Assignment {
     /// How the output is kept.
     #[serde(default)]
     pub logs: LogSpec,
+    /// The slot of its edge's term; none for an agent of an earlier version.
+    #[serde(default)]
+    pub term_slot: Option<Slot>,
 }
 
 /// Sends one message.

@@ -1,5 +1,5 @@
 //! The supervisor: a small single-threaded process that outlives the agent. It owns the delegated cgroup, starts a shim
-//! for each container, and has the remains of dead shims swept.
+//! for each container, has the remains of dead shims swept, and freezes containers whose term is over (`warden`).
 //!
 //! It holds one end of a pipe, the lifeline, whose other end every shim holds: when the supervisor ends, for whatever
 //! reason, the shims end their containers. It has no state that could be lost: the shims know what runs.
@@ -23,6 +23,7 @@ use nix::unistd::Pid;
 use crate::layout::{Layout, ShimName};
 use crate::messages::{self, SupervisorAnswer, SupervisorCall};
 use crate::process::OWN_PROGRAM;
+use crate::warden::{self, Warden};
 use crate::{cgroup, helpers, process, sweep, sys, wait};
 
 /// Most connected callers: the agent makes one connection for each call, and a call for each pending start.
@@ -71,6 +72,7 @@ pub fn main(options: &Options) -> anyhow::Result<()> {
         watch_stdin: options.watch_stdin,
         ending: None,
         heartbeat: Heartbeat::new(),
+        warden: Warden::open(&layout).context("open the page of terms")?,
         layout,
         cgroup,
     };
@@ -115,6 +117,7 @@ struct Supervisor {
     /// When the supervisor gives up waiting for its shims.
     ending: Option<Instant>,
     heartbeat: Heartbeat,
+    warden: Warden,
 }
 
 impl Supervisor {
@@ -124,6 +127,9 @@ impl Supervisor {
             let shims = self.shims.len();
             self.heartbeat.beat(|| status(shims));
             self.handle_signals()?;
+            if ready.terms {
+                self.end_terms()?;
+            }
             if ready.stdin {
                 self.watch_stdin = false;
                 self.begin_end();
@@ -143,7 +149,8 @@ impl Supervisor {
 
     fn wait(&self) -> io::Result<Ready> {
         let stdin = io::stdin();
-        let mut sources = vec![self.signals.as_fd(), self.listener.as_fd()];
+        let [changes, timer] = self.warden.sources();
+        let mut sources = vec![self.signals.as_fd(), self.listener.as_fd(), changes, timer];
         sources.extend(self.agents.iter().map(AsFd::as_fd));
         if self.watch_stdin {
             sources.push(stdin.as_fd());
@@ -151,12 +158,21 @@ impl Supervisor {
         let sources: Vec<_> = sources.into_iter().map(Some).collect();
         let deadline = [self.ending, self.heartbeat.next()].into_iter().flatten().min();
         let ready = wait::wait(&sources, deadline)?;
-        let agents = 2 + self.agents.len();
+        let agents = 4 + self.agents.len();
         Ok(Ready {
             listener: ready[1],
-            agents: ready[2..agents].to_vec(),
+            terms: ready[2] || ready[3],
+            agents: ready[4..agents].to_vec(),
             stdin: ready.get(agents).copied().unwrap_or(false),
         })
+    }
+
+    fn end_terms(&mut self) -> io::Result<()> {
+        let over = self.warden.over()?;
+        if !over.is_empty() {
+            warden::freeze(&over, self.shims.values());
+        }
+        Ok(())
     }
 
     fn handle_signals(&mut self) -> anyhow::Result<()> {
@@ -244,6 +260,7 @@ impl Supervisor {
             SupervisorCall::Ping => SupervisorAnswer::Pong {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 cgroup: self.cgroup.clone(),
+                terms: true,
             },
             SupervisorCall::Spawn { .. } if self.ending.is_some() => {
                 SupervisorAnswer::Failed { message: "the supervisor is ending".to_owned() }
@@ -264,12 +281,13 @@ impl Supervisor {
             let run = || -> io::Result<()> {
                 sys::usual_signals()?;
                 // Moved above the fixed numbers, so that none is overwritten before it is placed.
-                let [lifeline, control, directory] =
-                    [&self.lifeline, &control, &directory].map(sys::duplicate_high);
+                let [lifeline, control, directory, terms] =
+                    [&self.lifeline, &control, &directory, self.warden.shared()].map(sys::duplicate_high);
                 sys::place(&lifeline?, 0)?;
                 sys::place(&control?, sys::CONTROL_FD)?;
                 sys::place(&directory?, sys::DIRECTORY_FD)?;
-                sys::close_on_exec_from(sys::DIRECTORY_FD + 1)?;
+                sys::place(&terms?, sys::TERMS_FD)?;
+                sys::close_on_exec_from(sys::TERMS_FD + 1)?;
                 Err(sys::exec(Path::new(OWN_PROGRAM), &["berth-agent", "shim"], &SHIM_ENV))
             };
             run().map_or_else(
@@ -329,6 +347,7 @@ fn status(shims: usize) -> String {
 
 struct Ready {
     listener: bool,
+    terms: bool,
     agents: Vec<bool>,
     stdin: bool,
 }

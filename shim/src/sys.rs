@@ -22,6 +22,8 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 pub(crate) const CONTROL_FD: RawFd = 3;
 /// Descriptor at which a shim finds its instance's directory.
 pub(crate) const DIRECTORY_FD: RawFd = 4;
+/// Descriptor at which a shim finds the page of terms.
+pub(crate) const TERMS_FD: RawFd = 5;
 
 /// `AT_EMPTY_PATH`: what is meant is the descriptor itself.
 #[allow(clippy::cast_sign_loss, reason = "the flag is 0x1000")]
@@ -135,7 +137,7 @@ pub(crate) fn place(fd: &OwnedFd, at: RawFd) -> io::Result<()> {
 
 /// A copy of a descriptor with a number above the fixed ones.
 pub(crate) fn duplicate_high(fd: &OwnedFd) -> io::Result<OwnedFd> {
-    let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(DIRECTORY_FD + 1))?;
+    let number = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(TERMS_FD + 1))?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -138,6 +138,7 @@ impl Speaker {
             kept_for_ms: Some(u64::MAX),
             region: Some("r".repeat(10_000)),
             attach: Some(AttachKey::random()),
+            stamp: None,
             architecture: None,
         }
     }
@@ -174,6 +175,7 @@ impl Speaker {
             object,
             generation: Generation(1),
             phase,
+            frozen: false,
             metered: None,
         };
         // Before it is sent: the edge may not even let it be sent whole.

@@ -20,7 +20,7 @@ fn launch(owner: &str, id: u8, object: &str, generation: u64) -> Launch {
         "enable_internet": false, "ready_port": 80,
     });
     let start = serde_json::from_value(start).unwrap();
-    Launch { start, owner: owner.parse().unwrap(), epoch: Epoch(1) }
+    Launch { start, owner: owner.parse().unwrap(), epoch: Epoch(1), term_slot: None }
 }
 
 fn code<T>(refused: Result<T, Refusal>) -> RefusalCode {

@@ -69,6 +69,7 @@ impl Shim {
                 Ok(Some((ShimEvent::Failed { message }, _))) => self.answer(Err(io::Error::other(message))),
                 Ok(Some((ShimEvent::Prepared { .. } | ShimEvent::Held, _))) => {}
                 Ok(Some((ShimEvent::Started, _))) => drop(events.send(Event::Started).await),
+                Ok(Some((ShimEvent::Frozen { frozen }, _))) => drop(events.send(Event::Frozen(frozen)).await),
                 Ok(Some((ShimEvent::Exited { outcome, metered }, _))) => {
                     return Some(Ended { outcome, metered });
                 }
@@ -140,6 +141,10 @@ impl Container for Shim {
 
     async fn signal(&self, signal: i32) -> io::Result<()> {
         self.call(&ShimCall::Signal { signal }).await
+    }
+
+    async fn resume(&self, until_ms: u64) -> io::Result<()> {
+        self.call(&ShimCall::Resume { until_ms }).await
     }
 
     async fn stop(&self, signal: i32, grace: Duration, drained: bool) -> io::Result<()> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use berth_common::spec::{LogSpec, Recipe};
-use berth_common::wire::call::{RefusalCode, Start};
+use berth_common::wire::call::RefusalCode;
 use berth_shim::disk::Disk;
 use berth_shim::messages::{Assignment, ContainerConfig};
 use berth_shim::network::resolver::forwarder_of;
@@ -15,7 +15,7 @@ use berth_shim::state_files::write_json_fast;
 
 use super::shim_pool::{PooledShim, ShimKind, ShimPool};
 use crate::images::{Image, Images};
-use crate::launch::LaunchError;
+use crate::launch::{Launch, LaunchError};
 use crate::site::Site;
 
 /// The default `PATH`, if the image sets none.
@@ -126,7 +126,7 @@ impl Maker {
     }
 
     /// The values that a container gets when it becomes this instance.
-    pub(crate) fn assignment(&self, start: &Start, log: PathBuf) -> Assignment {
+    pub(crate) fn assignment(&self, Launch { start, term_slot, .. }: &Launch, log: PathBuf) -> Assignment {
         let placement = format!("{}-{}", start.object.id(), start.generation.0);
         let variables = [(DEPLOYMENT_ID, start.instance.to_string()), (PLACEMENT_ID, placement)];
         let named = |prefix: &str| variables.clone().map(|(name, value)| (format!("{prefix}{name}"), value));
@@ -137,6 +137,7 @@ impl Maker {
             env: VARIABLE_PREFIXES.into_iter().flat_map(named).chain(names).collect(),
             log,
             logs: start.logs,
+            term_slot: *term_slot,
         }
     }
 }

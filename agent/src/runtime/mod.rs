@@ -34,7 +34,7 @@ use berth_shim::metering::{Carried, Ended, Seen};
 
 use crate::launch::{Launch, LaunchError};
 
-/// Queue length of one container's events. There are only two kinds, each sent once.
+/// Queue length of one container's events: it starts and ends once, and is frozen no more often than each few seconds.
 pub const EVENT_QUEUE: usize = 4;
 
 /// An event of a container.
@@ -42,6 +42,8 @@ pub const EVENT_QUEUE: usize = 4;
 pub enum Event {
     /// The app was started.
     Started,
+    /// The container was frozen, because its term is over, or thawed.
+    Frozen(bool),
     /// It has ended. Always last; only the container's record is left.
     Exited(Ended),
 }
@@ -88,6 +90,9 @@ pub trait Runtime {
 
     /// How many disk slots are taken, including those of prepared containers.
     fn disks_taken(&self) -> u32;
+
+    /// Whether containers are frozen when the term of their instance is over, whatever happens to the agent.
+    fn keeps_terms(&self) -> bool;
 
     /// Fails if no container could be started now.
     async fn check(&self) -> io::Result<()>;
@@ -139,6 +144,9 @@ pub trait Container: Clone {
 
     /// Sends a signal to the app, which runs on unless the signal ends it.
     async fn signal(&self, signal: i32) -> io::Result<()>;
+
+    /// Thaws the container, if that arrives by then (in milliseconds of `CLOCK_BOOTTIME`) and within a term.
+    async fn resume(&self, until_ms: u64) -> io::Result<()>;
 
     /// Sends a signal to the app, and SIGKILL to the whole container after the grace. Later calls can only shorten the
     /// grace. `drained`: the node's drain ordered it, for the record of the end.

@@ -49,6 +49,8 @@ const PRUNE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 #[derive(Debug)]
 pub struct Rootless {
     layout: Layout,
+    /// Whether the supervisor and its shims keep terms.
+    keeps_terms: bool,
     maker: Rc<Maker>,
     prepared: Rc<PreparedContainers>,
     disks: Rc<Disks>,
@@ -103,11 +105,16 @@ impl Rootless {
         let layout = Layout::open(&state)?;
         let ranges = Ranges::open(&layout)?;
         let answer = ask_supervisor(&layout, &SupervisorCall::Ping).await?;
-        let SupervisorAnswer::Pong { version, cgroup } = answer else {
+        let SupervisorAnswer::Pong { version, cgroup, terms: keeps_terms } = answer else {
             return Err(io::Error::other(format!("unexpected answer of the supervisor: {answer:?}")));
         };
         helpers::keep_below(&cgroup);
         tracing::info!(supervisor = %version, cgroup = %cgroup.display(), "found the supervisor");
+        if !keeps_terms {
+            tracing::warn!(
+                "the supervisor is older: until it is restarted, nothing here ends or pauses for its edge's silence"
+            );
+        }
         let tools = Tools {
             name_server,
             pasta: pasta.or_else(|| find_program("pasta")),
@@ -126,7 +133,7 @@ impl Rootless {
         let (logs, prune) = (Logs::at(layout.logs()), Rc::new(Notify::new()));
         tokio::task::spawn_local(keep_pruned(layout.clone(), logs.clone(), Rc::clone(&prune)));
         let (followed, reserved) = (Rc::default(), RefCell::default());
-        Ok(Self { layout, maker, prepared, disks, followed, reserved, logs, prune })
+        Ok(Self { layout, keeps_terms, maker, prepared, disks, followed, reserved, logs, prune })
     }
 
     async fn try_start(&self, launch: &Launch) -> Result<(Shim, Events), LaunchError> {
@@ -210,7 +217,7 @@ impl Rootless {
 
     async fn hand_over(&self, shim: &PooledShim, launch: &Launch) -> io::Result<()> {
         let instance = launch.start.instance;
-        let assignment = self.maker.assignment(&launch.start, self.logs.path(instance));
+        let assignment = self.maker.assignment(launch, self.logs.path(instance));
         if launch.start.logs.enabled {
             self.logs.enter(&LogEntry::of(launch))?;
         }
@@ -301,6 +308,10 @@ impl Runtime for Rootless {
 
     fn disks_taken(&self) -> u32 {
         self.disks.taken()
+    }
+
+    fn keeps_terms(&self) -> bool {
+        self.keeps_terms
     }
 
     async fn check(&self) -> io::Result<()> {

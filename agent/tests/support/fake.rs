@@ -43,6 +43,7 @@ pub(crate) struct Fake {
 struct Stops {
     orders: RefCell<Vec<(InstanceId, i32, Duration)>>,
     signals: RefCell<Vec<(InstanceId, i32)>>,
+    resumed: RefCell<Vec<(InstanceId, u64)>>,
     changed: Notify,
 }
 
@@ -127,6 +128,10 @@ impl Runtime for FakeRuntime {
         0
     }
 
+    fn keeps_terms(&self) -> bool {
+        true
+    }
+
     async fn check(&self) -> io::Result<()> {
         Ok(())
     }
@@ -206,6 +211,11 @@ impl Container for FakeContainer {
 
     async fn signal(&self, signal: i32) -> io::Result<()> {
         self.stops.signals.borrow_mut().push((self.instance, signal));
+        Ok(())
+    }
+
+    async fn resume(&self, until_ms: u64) -> io::Result<()> {
+        self.stops.resumed.borrow_mut().push((self.instance, until_ms));
         Ok(())
     }
 

@@ -345,7 +345,7 @@ pub(crate) fn start(id: u8, ready_port: u16) -> Start {
 }
 
 pub(crate) fn launch(owner: &str, start: &Start) -> Launch {
-    Launch { start: start.clone(), owner: owner.parse().unwrap(), epoch: Epoch(1) }
+    Launch { start: start.clone(), owner: owner.parse().unwrap(), epoch: Epoch(1), term_slot: None }
 }
 
 pub(crate) fn header(start: &Start, port: u16) -> TunnelHeader {

@@ -7,7 +7,8 @@
 //! Start  -> Accepted | Refused later states of the instance arrive as Updates
 //! Stop   -> Done               signal, then SIGKILL after the grace
 //! Forget -> Done               the edge has stored how these instances ended: the agent may forget them
-//! Renew  -> Done               the owner is alive: restarts the terms of its instances
+//! Renew  -> Renewed | Refused  the owner is alive: its instances may go on until then (`term`)
+//! Resume -> Done | Refused     instances that were frozen when their term was over are still wanted: they go on
 //! Usage  -> Usage | Refused    current usage of one instance
 //! Logs   -> Logs* | Refused    output of instances, and with `follow` their later output
 //! Room   -> Room | Refused     what is taken of the node's room, by all edges
@@ -26,6 +27,7 @@ use crate::spec::{LogSpec, Recipe};
 use crate::wire::attach::{Attach, AttachKey};
 use crate::wire::images::Deliver;
 use crate::wire::logs::{LogBatch, ReadLogs};
+use crate::wire::term::Stamp;
 
 pub use crate::wire::refusal::{Refusal, RefusalCode};
 
@@ -45,8 +47,10 @@ pub enum Call {
     Signal(Signal),
     /// Forgets ended instances.
     Forget(Forget),
-    /// Renews the terms of this edge's instances.
+    /// Renews the terms of this edge's instances. Does not thaw those that are frozen.
     Renew(Renew),
+    /// Thaws instances.
+    Resume(Resume),
     /// Asks for the current usage of an instance.
     Usage(AskUsage),
     /// Reads the output of instances.
@@ -81,6 +85,8 @@ pub enum Answer {
     Usage(Usage),
     /// To `Room`.
     Room(Room),
+    /// To `Renew`, if it was made from a stamp.
+    Renewed(Renewed),
     /// To `Logs`, any number of times.
     Logs(LogBatch),
     /// The call cannot be carried out.
@@ -131,6 +137,10 @@ pub struct Welcome {
     /// flows on this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach: Option<AttachKey>,
+    /// What time it is on the node, for the first terms. An older agent gives none, and so does one whose supervisor is older:
+    /// terms are not kept there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
     /// The architecture of its programs. If an older agent does not report it, every image is taken to run there.
     #[serde(default)]
     pub architecture: Option<Architecture>,
@@ -168,6 +178,11 @@ pub struct DiskCapacity {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_not_set(set: &bool) -> bool {
+    !*set
 }
 
 /// Disks of one size.
@@ -247,8 +262,12 @@ pub struct Start {
     pub object: ObjectKey,
     /// The object's generation that this instance is.
     pub generation: Generation,
-    /// How long the instance may live without hearing from its owner, in milliseconds.
+    /// For an agent that knows no stamps: how long the instance may live without hearing from its owner, in milliseconds. It
+    /// only observes that.
     pub term_ms: u64,
+    /// Until when this order counts, and with it the instance's first term. An older edge gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Stamp>,
     /// What its container is made from.
     #[serde(flatten)]
     pub recipe: Recipe,
@@ -325,8 +344,27 @@ pub struct Forget {
 /// Renews terms.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renew {
-    /// The length of each new term, from the time this was sent, in milliseconds.
+    /// For an agent that knows no stamps: the length of each new term, in milliseconds. It only observes that.
     pub term_ms: u64,
+    /// Until when the instances may go on: a stamp of the node, and the length of a term. An older edge gives none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Stamp>,
+}
+
+/// What a renewal is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// What time it is on the node, for the next renewal.
+    pub stamp: Stamp,
+}
+
+/// Thaws instances whose record is still this edge's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The instances. What is not frozen, or not there, is passed over.
+    pub instances: Vec<InstanceId>,
+    /// Until when this order counts: what arrives later changes nothing.
+    pub until: Stamp,
 }
 
 /// Asks for the current usage of an instance.
@@ -369,6 +407,9 @@ pub struct InstanceStatus {
     pub generation: Generation,
     /// Its phase.
     pub phase: Phase,
+    /// Whether it is frozen, because its term was over: it goes on when its edge says so (`Resume`).
+    #[serde(default, skip_serializing_if = "is_not_set")]
+    pub frozen: bool,
     /// Its usage, set with `Exited` if it ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metered: Option<Metered>,

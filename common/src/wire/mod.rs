@@ -16,6 +16,7 @@ pub mod frame;
 pub mod images;
 pub mod logs;
 pub mod refusal;
+pub mod term;
 pub mod tunnel;
 
 /// The application protocol that both sides offer in the TLS handshake. The number grows only with a change that

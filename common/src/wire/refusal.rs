@@ -32,6 +32,8 @@ pub enum RefusalCode {
     NotOwner,
     /// No such instance.
     NoInstance,
+    /// The call came after the term that it was for.
+    Lapsed,
     /// A kind that a newer version knows.
     #[serde(other)]
     Other,

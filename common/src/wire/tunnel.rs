@@ -99,15 +99,18 @@ pub enum TunnelAnswer {
     /// The instance or its app has as many connections as its share of the node's.
     #[error("as many connections to the instance or its app are open as one may have")]
     Share = 7,
+    /// The instance's term is over, or it is frozen and was not resumed yet. Nothing has reached it.
+    #[error("the instance is paused, because its edge was not heard in time")]
+    Lapsed = 8,
 }
 
 impl TunnelAnswer {
     /// The answer with this code, if this version knows it.
     pub fn from_code(code: u8) -> Option<Self> {
         use TunnelAnswer::{
-            Connected, Exhausted, NoInstance, NotOwner, Refused, Share, StaleGeneration, TimedOut,
+            Connected, Exhausted, Lapsed, NoInstance, NotOwner, Refused, Share, StaleGeneration, TimedOut,
         };
-        [Connected, NoInstance, StaleGeneration, Refused, TimedOut, NotOwner, Exhausted, Share]
+        [Connected, NoInstance, StaleGeneration, Refused, TimedOut, NotOwner, Exhausted, Share, Lapsed]
             .into_iter()
             .find(|answer| *answer as u8 == code)
     }

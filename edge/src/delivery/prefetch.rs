@@ -167,6 +167,7 @@ mod tests {
                 region: None,
                 architecture: Some(*architecture),
                 attach: None,
+                stamp: None,
             });
         }
         let inventory = Arc::new(ImageInventory::new(Arc::clone(&known)));

@@ -146,7 +146,9 @@ impl ProxyError {
             Self::Tunnel { error, .. } => match error {
                 OpenError::Lost
                 | OpenError::Share
-                | OpenError::Refused(TunnelAnswer::Exhausted | TunnelAnswer::Share) => true,
+                | OpenError::Refused(TunnelAnswer::Exhausted | TunnelAnswer::Share | TunnelAnswer::Lapsed) => {
+                    true
+                }
                 OpenError::Refused(_) | OpenError::Unknown(_) | OpenError::TimedOut => false,
             },
             Self::BadRequest(_)
@@ -408,7 +410,7 @@ fn tunnel_status(error: &OpenError) -> StatusCode {
     match error {
         OpenError::Lost
         | OpenError::Share
-        | OpenError::Refused(TunnelAnswer::Exhausted | TunnelAnswer::Share) => {
+        | OpenError::Refused(TunnelAnswer::Exhausted | TunnelAnswer::Share | TunnelAnswer::Lapsed) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
         OpenError::Refused(_) | OpenError::Unknown(_) => StatusCode::BAD_GATEWAY,

@@ -34,7 +34,7 @@ use berth_common::ids::{ObjectId, ObjectKey};
 use berth_common::lifecycle::Lifecycle;
 use berth_common::shown::shown;
 use berth_common::spec::ClassSpec;
-use berth_common::wire::tunnel::TunnelHeader;
+use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
 use berth_engine::{Placement, Refused, WaiterId};
 use http::header::UPGRADE;
 use http::{Request, Response, StatusCode, Uri};
@@ -69,6 +69,8 @@ use crate::start_rate::Asker;
 /// How long after a request found an instance gone its end may take to be known. Where nothing listens although it runs,
 /// that is how long the answer takes.
 const END_LIMIT: Duration = Duration::from_secs(3);
+/// How soon a paused instance is tried again.
+const LAPSED_RETRY: Duration = Duration::from_millis(100);
 /// How soon is looked whether it is, and then after pauses twice as long, up to the second: an app whose port is closed makes
 /// each request wait for this.
 const END_POLLS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
@@ -318,6 +320,10 @@ impl Proxy {
                 Ok(stream) => return Ok(stream),
                 // The connection was lost, perhaps because the node is gone: the next attempt will show.
                 Err(OpenError::Lost) if connection.close_reason().is_some() => {}
+                // Nothing has reached the instance. It goes on as soon as its node has heard so.
+                Err(OpenError::Refused(TunnelAnswer::Lapsed)) if Instant::now() < target.deadline => {
+                    tokio::time::sleep(LAPSED_RETRY).await;
+                }
                 Err(error) => return Err(target.unreached(error)),
             }
         }

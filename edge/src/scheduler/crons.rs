@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 
 /// Bytes of the digest that distinguishes the crons of an app.
 const DIGEST_BYTES: usize = 8;
+/// Bytes of a schedule's id.
+const SCHEDULE_ID_BYTES: usize = 16;
 
 /// What to write now, and when to look again, in milliseconds since 1970.
 #[derive(Debug, Default)]
@@ -82,7 +84,8 @@ pub(super) fn round(apps: &[AppSpec], marks: &mut BTreeMap<CronKey, u64>, now_ms
             // Deployed just now: earlier times do not count.
             (None, _) => round.mark(&key, now_ms, marks),
             (Some(mark), Some(due_ms)) if due_ms > mark => {
-                round.writes.push(Write::Schedule(Box::new(schedule(object, what, due_ms, now_ms))));
+                let id = id_of(&key, due_ms);
+                round.writes.push(Write::Schedule(Box::new(schedule(id, object, what, due_ms, now_ms))));
                 round.mark(&key, due_ms, marks);
             }
             (Some(_), _) => {}
@@ -104,9 +107,19 @@ impl Round {
     }
 }
 
-fn schedule(key: ObjectKey, what: What, scheduled_ms: u64, now_ms: u64) -> Schedule {
+/// The id of a cron's schedule for one of its times: the same whenever it is made, so that one that is written again replaces
+/// itself.
+fn id_of(key: &CronKey, due_ms: u64) -> ScheduleId {
+    // Names have no slashes, so no two crons share a text.
+    let text = format!("cron/{}/{}/{due_ms}", key.app, key.cron);
+    let mut id = [0; SCHEDULE_ID_BYTES];
+    id.copy_from_slice(&Sha256::digest(text)[..SCHEDULE_ID_BYTES]);
+    ScheduleId::from_bytes(id)
+}
+
+fn schedule(id: ScheduleId, key: ObjectKey, what: What, scheduled_ms: u64, now_ms: u64) -> Schedule {
     Schedule {
-        id: ScheduleId::random(),
+        id,
         key,
         what,
         payload: Value::Null,
@@ -163,6 +176,23 @@ mod tests {
         assert_eq!((scheduled(&first), first.next_ms), (vec![], Some(2 * MINUTE_MS)));
         assert_eq!(scheduled(&round(&apps, &mut marks, 2 * MINUTE_MS)), [2 * MINUTE_MS]);
         assert!(round(&apps, &mut marks, 2 * MINUTE_MS + 1).writes.is_empty());
+    }
+
+    #[test]
+    fn a_time_that_is_evaluated_again_is_the_same_schedule() {
+        let ids = |round: &Round| -> Vec<ScheduleId> {
+            let of = |write: &Write| if let Write::Schedule(one) = write { Some(one.id) } else { None };
+            round.writes.iter().filter_map(of).collect()
+        };
+        let (apps, mut marks) = (with(&["* * * * *", "*/2 * * * *"]), BTreeMap::new());
+        round(&apps, &mut marks, MINUTE_MS);
+        // Its commit is not known to have happened.
+        let mut before = marks.clone();
+        let first = ids(&round(&apps, &mut marks, 2 * MINUTE_MS));
+        assert_eq!(first, ids(&round(&apps, &mut before, 2 * MINUTE_MS + 7)));
+        let later = ids(&round(&apps, &mut marks, 4 * MINUTE_MS));
+        let all: BTreeSet<_> = first.iter().chain(&later).collect();
+        assert_eq!(all.len(), 4, "each cron and each time has its own");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::metrics::{Metrics, Starts};
 use crate::nodes::Nodes;
 use crate::secrets::Secrets;
-use crate::shard::link::{Command, Links, TERM};
+use crate::shard::link::{Command, Links, OBSERVED_TERM};
 use crate::shard::wakes::Wakes;
 use crate::start_rate::{Asker, StartLimits, TooMany};
 
@@ -296,7 +296,7 @@ pub(crate) struct Objects {
 impl Objects {
     /// An actor that knows the objects of these records, whose instances may be running.
     pub(crate) fn new(deps: Dependencies, records: Vec<Record>) -> Self {
-        let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
+        let term_ms = u64::try_from(OBSERVED_TERM.as_millis()).unwrap_or(u64::MAX);
         let config = berth_engine::Config {
             term_ms,
             max_waiters_per_object: MAX_WAITERS_PER_OBJECT,
@@ -494,6 +494,7 @@ impl Objects {
                 }
                 Effect::Start { node, start, secrets } => self.start(&node, start, &secrets),
                 Effect::Stop { node, stop } => self.send_command(&node, Command::Stop(stop)),
+                Effect::Resume { node, instance } => self.send_command(&node, Command::Resume(instance)),
                 Effect::Forget { node, instance, ended } => {
                     self.send_command(&node, Command::Forget(instance));
                     ended.into_iter().for_each(|(object, outcome)| self.tell_end(object, &outcome));

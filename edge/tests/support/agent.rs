@@ -146,7 +146,7 @@ impl Node {
                 state.instances.retain(|instance, _| !forget.instances.contains(instance));
                 Answer::Done
             }
-            Call::Renew(_) | Call::Prepare(_) | Call::Signal(_) => Answer::Done,
+            Call::Renew(_) | Call::Resume(_) | Call::Prepare(_) | Call::Signal(_) => Answer::Done,
             Call::Deliver(_) => return deliver(send, recv).await,
             Call::Attach(_) => Answer::Done,
             Call::Usage(_) => Answer::Usage(Usage::default()),
@@ -172,6 +172,7 @@ impl Node {
             region: None,
             architecture: None,
             attach: None,
+            stamp: None,
         }
     }
 
@@ -195,6 +196,7 @@ impl Node {
             object: start.object.id(),
             generation: start.generation,
             phase,
+            frozen: false,
             metered: None,
         };
         for phase in [Phase::Starting, Phase::Running, Phase::Ready] {

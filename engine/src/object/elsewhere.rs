@@ -27,7 +27,11 @@ const MAX_NODES_TRIED: usize = 4;
 /// Whether another node may take what one has refused for this reason.
 fn may_help(code: RefusalCode) -> bool {
     match code {
-        RefusalCode::Capacity | RefusalCode::Draining | RefusalCode::Image | RefusalCode::Other => true,
+        RefusalCode::Capacity
+        | RefusalCode::Draining
+        | RefusalCode::Image
+        | RefusalCode::Lapsed
+        | RefusalCode::Other => true,
         RefusalCode::Invalid | RefusalCode::Stale | RefusalCode::NotOwner | RefusalCode::NoInstance => false,
     }
 }

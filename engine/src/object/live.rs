@@ -180,6 +180,7 @@ impl Live {
             object: key.clone(),
             generation,
             term_ms,
+            until: None,
             recipe: self.class.recipe.clone(),
             ready_port: self.class.default_port,
             required_ports: self.class.required_ports.clone(),

@@ -118,15 +118,36 @@ impl Desk {
         metered: Option<Metered>,
     ) -> Vec<Effect> {
         let generation = Generation(generation);
-        let status = InstanceStatus { instance: instance(n), object: object(), generation, phase, metered };
+        let status = InstanceStatus {
+            instance: instance(n),
+            object: object(),
+            generation,
+            phase,
+            frozen: false,
+            metered,
+        };
+        self.input(Input::Status { node: node(), status })
+    }
+
+    /// The node says that it has frozen an instance that had served.
+    pub(crate) fn frozen(&mut self, n: u8, generation: u64) -> Vec<Effect> {
+        let (generation, phase) = (Generation(generation), Phase::Ready);
+        let (instance, object) = (instance(n), object());
+        let status = InstanceStatus { instance, object, generation, phase, frozen: true, metered: None };
         self.input(Input::Status { node: node(), status })
     }
 
     /// The same from another node, without what was measured.
     pub(crate) fn report_from(&mut self, node: &NodeId, n: u8, generation: u64, phase: Phase) -> Vec<Effect> {
         let generation = Generation(generation);
-        let status =
-            InstanceStatus { instance: instance(n), object: object(), generation, phase, metered: None };
+        let status = InstanceStatus {
+            instance: instance(n),
+            object: object(),
+            generation,
+            phase,
+            frozen: false,
+            metered: None,
+        };
         self.input(Input::Status { node: node.clone(), status })
     }
 

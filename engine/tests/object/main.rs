@@ -14,7 +14,7 @@ use std::sync::Arc;
 use berth_common::ids::{Generation, ObjectKey, Version};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
-use berth_common::wire::call::{Phase, Refusal, RefusalCode};
+use berth_common::wire::call::{Phase, Refusal, RefusalCode, Stop};
 use berth_engine::{
     CrashLoop, Effect, EndOrder, Input, ObjectView, PublicState, Record, RecordState, Refused, StoreFailure,
     WaiterId,
@@ -57,6 +57,19 @@ fn a_start_runs_the_recorded_class() {
         (&node(), instance(1), 120_000, Some(8080))
     );
     assert_eq!((&start.object, &start.recipe), (&key(), &class().recipe));
+}
+
+#[test]
+fn what_a_node_froze_is_resumed_if_the_object_has_it_and_ended_if_not() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    let write = persist(&desk.reserved(1, Ok(1)));
+    desk.persisted(write);
+    desk.status(1, 1, Phase::Ready);
+    assert_eq!(desk.frozen(1, 1), [Effect::Resume { node: node(), instance: instance(1) }]);
+    let killed = Stop { instance: instance(9), signal: 9, grace_ms: 0 };
+    assert_eq!(desk.frozen(9, 1), [Effect::Stop { node: node(), stop: killed }]);
 }
 
 #[test]

@@ -537,6 +537,8 @@ impl World {
                     self.link(&node).with_outbox(|outbox| outbox.start(start));
                 }
                 Effect::Stop { node, stop } => self.stop(&node, stop),
+                // Terms are not part of this world: its nodes freeze nothing.
+                Effect::Resume { instance, .. } => panic!("{instance} is resumed, and was not frozen"),
                 Effect::Forget { node, instance, .. } => {
                     self.promises.forgetting(instance, self.durable.values());
                     self.link(&node).with_outbox(|outbox| outbox.forget(instance));

@@ -238,7 +238,7 @@ impl Node {
                     self.apps.entry(instance).or_default().stop = Some(order);
                     self.enforce_stop(instance);
                 }
-                Effect::Reached { .. } | Effect::Detach { .. } => {}
+                Effect::Reached { .. } | Effect::Detach { .. } | Effect::Cut { .. } => {}
             }
         }
     }

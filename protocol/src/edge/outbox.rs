@@ -279,6 +279,7 @@ mod tests {
             object,
             generation: Generation(1),
             term_ms: 1,
+            until: None,
             recipe: Recipe {
                 image: ImageRef::new("x".parse().unwrap(), Digest::of(b"x")),
                 entrypoint: None,

@@ -7,7 +7,7 @@ use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::spec::{MAX_ENV_BYTES, MAX_REQUIRED_PORTS, Resources, path_fault};
 use berth_common::wire::call::{Capacity, Refusal, RefusalCode, Start};
 
-use super::entry::{Entry, Term};
+use super::entry::Entry;
 
 /// Most instances in the table, including ended ones that their owners have not forgotten yet.
 const MAX_RECORDS: usize = 4096;
@@ -17,8 +17,8 @@ const MAX_RECORDS: usize = 4096;
 pub enum Admission {
     /// It may be entered, once the caller has reserved what else it needs.
     New,
-    /// It was admitted before and has this term: nothing is left to do.
-    Known(Term),
+    /// It was admitted before: nothing is left to do.
+    Known,
 }
 
 pub(super) fn refuse<T>(code: RefusalCode, message: impl Into<String>) -> Result<T, Refusal> {
@@ -37,7 +37,7 @@ pub(super) fn same_start(known: &Entry, owner: &EdgeId, start: &Start) -> Result
     if known.object != start.object.id() || known.generation != start.generation {
         return refuse(RefusalCode::Invalid, "the instance's id is in use for another object or generation");
     }
-    Ok(Admission::Known(known.term))
+    Ok(Admission::Known)
 }
 
 /// Refuses what no node can run.

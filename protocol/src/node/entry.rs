@@ -1,7 +1,5 @@
 //! The table's entry of one instance.
 
-use std::time::Duration;
-
 use berth_common::ids::{EdgeId, Generation, InstanceId, ObjectId};
 use berth_common::metering::Metered;
 use berth_common::spec::Resources;
@@ -9,22 +7,6 @@ use berth_common::wire::call::{InstanceStatus, Phase, Start};
 
 use super::stop::StopOrder;
 use crate::Moment;
-
-/// How long an instance may live without hearing from its owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Term {
-    /// Its length.
-    pub length: Duration,
-    /// When it began.
-    pub since: Moment,
-}
-
-impl Term {
-    /// When it ends.
-    pub fn ends(&self) -> Moment {
-        self.since.after(self.length)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -37,13 +19,16 @@ pub(super) struct Entry {
     pub(super) metered: Option<Metered>,
     /// When it was admitted, until it is ready; `None` for instances of an earlier agent.
     pub(super) starting: Option<Moment>,
-    pub(super) term: Term,
+    /// It was frozen because its term was over, and not thawed since.
+    pub(super) frozen: bool,
+    /// Since when its owner is heard again, while it is frozen.
+    pub(super) heard: Option<Moment>,
     /// All orders to end it, merged.
     pub(super) stop: Option<StopOrder>,
 }
 
 impl Entry {
-    pub(super) fn new(owner: &EdgeId, start: &Start, phase: Phase, now: Moment) -> Self {
+    pub(super) fn new(owner: &EdgeId, start: &Start, phase: Phase) -> Self {
         Self {
             owner: owner.clone(),
             object: start.object.id(),
@@ -52,7 +37,8 @@ impl Entry {
             phase,
             metered: None,
             starting: None,
-            term: Term { length: Duration::from_millis(start.term_ms), since: now },
+            frozen: false,
+            heard: None,
             stop: None,
         }
     }
@@ -67,6 +53,7 @@ impl Entry {
             object: self.object,
             generation: self.generation,
             phase: self.phase.clone(),
+            frozen: self.frozen && self.is_alive(),
             metered: self.metered.clone(),
         }
     }

@@ -7,7 +7,6 @@ mod stop;
 mod table;
 
 pub use self::admission::Admission;
-pub use self::entry::Term;
 pub use self::sessions::{HelloError, SessionId, SessionTable};
 pub use self::stop::{SIGNALS, StopOrder};
 pub use self::table::{Effect, InstanceTable};

@@ -41,6 +41,11 @@ impl StopOrder {
         Self { signal: SIGTERM, deadline: now.after(grace.min(MAX_GRACE)), drained: true }
     }
 
+    /// The end of an instance that stayed frozen for too long.
+    pub(super) fn of_frozen(now: Moment) -> Self {
+        Self { signal: SIGKILL, deadline: now, drained: false }
+    }
+
     /// This order merged with an earlier one: the grace is only ever shortened.
     pub(super) fn merged_with(self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };

@@ -14,8 +14,9 @@
 //!   changes.
 //! * A start arrives twice, as after a lost answer: the second one is accepted and changes nothing.
 //! * The container cannot be started, or its shim dies: it goes to `Exited` with the reason.
-//! * The owner never comes back: its ended instances stay, up to `MAX_RECORDS`; then starts are refused. A term that is
-//!   over ends nothing.
+//! * The owner is not heard for longer than its term: its instances are frozen, by others, and this table is told. No tunnel
+//!   leads to one until the owner has had it resumed. If it is heard again and does not do that for `KEEP`, they are killed.
+//! * The owner never comes back: its frozen instances stay, and its ended ones, up to `MAX_RECORDS`; then starts are refused.
 //! * The agent restarts: instances that still run are adopted and begin in `Starting` again.
 //!
 //! Only its owner may do anything to an instance.
@@ -31,9 +32,13 @@ use berth_common::wire::call::{Capacity, InstanceStatus, Phase, Refusal, Refusal
 use berth_common::wire::tunnel::{TunnelAnswer, TunnelHeader};
 
 use super::admission::{Admission, check_capacity, check_object, check_start, not_owner, refuse, same_start};
-use super::entry::{Entry, Term, rank};
+use super::entry::{Entry, rank};
 use super::stop::StopOrder;
 use crate::Moment;
+
+/// How long an instance stays frozen after its owner was heard again and did not have it resumed: an edge that has just
+/// started answers within seconds.
+const KEEP: Duration = Duration::from_secs(10 * 60);
 
 /// What the caller must do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +57,11 @@ pub enum Effect {
         /// How long it took from its admission until it was ready, or ended before that. Set once per instance; never
         /// for those of an earlier agent.
         starting: Option<Duration>,
+    },
+    /// Close the tunnels of the instance: it is frozen.
+    Cut {
+        /// The instance.
+        instance: InstanceId,
     },
     /// Close the tunnels and sockets of the instance: it has ended.
     Detach {
@@ -120,6 +130,11 @@ impl InstanceTable {
         self.entries.iter().filter(|(_, entry)| entry.is_alive()).map(|(instance, _)| *instance)
     }
 
+    /// Whether an instance is in the table.
+    pub fn is_known(&self, instance: InstanceId) -> bool {
+        self.entries.contains_key(&instance)
+    }
+
     /// Whether an instance may be entered, or why not. Changes nothing: the caller first reserves what else the
     /// instance needs, as the last thing that can be lacking, and then enters it.
     pub fn admit(&self, owner: &EdgeId, start: &Start) -> Result<Admission, Refusal> {
@@ -137,23 +152,17 @@ impl InstanceTable {
 
     /// Enters an instance that was just admitted.
     pub fn enter(&mut self, owner: &EdgeId, start: &Start, now: Moment) {
-        let entry = Entry::new(owner, start, Phase::Starting, now);
+        let entry = Entry::new(owner, start, Phase::Starting);
         self.insert(start.instance, Entry { starting: Some(now), ..entry });
     }
 
     /// Enters an instance of an earlier agent, whether or not it would be admitted now; with its end, if it has ended.
-    pub fn adopt(
-        &mut self,
-        owner: &EdgeId,
-        start: &Start,
-        ended: Option<(Outcome, Option<Metered>)>,
-        now: Moment,
-    ) {
+    pub fn adopt(&mut self, owner: &EdgeId, start: &Start, ended: Option<(Outcome, Option<Metered>)>) {
         let (phase, metered) = match ended {
             Some((outcome, metered)) => (Phase::Exited(outcome), metered),
             None => (Phase::Starting, None),
         };
-        self.insert(start.instance, Entry { metered, ..Entry::new(owner, start, phase, now) });
+        self.insert(start.instance, Entry { metered, ..Entry::new(owner, start, phase) });
     }
 
     fn insert(&mut self, instance: InstanceId, entry: Entry) {
@@ -238,15 +247,37 @@ impl InstanceTable {
         self.entries.remove(&instance);
     }
 
-    /// Restarts the terms of an edge's instances.
-    pub fn renew(&mut self, owner: &EdgeId, length: Duration, now: Moment) {
-        let owned = self.entries.values_mut().filter(|entry| entry.owner == *owner);
-        owned.for_each(|entry| entry.term = Term { length, since: now });
+    /// Records that an instance was frozen, because its term is over, or thawed.
+    pub fn freeze(&mut self, instance: InstanceId, frozen: bool) {
+        let Some(entry) = self.entries.get_mut(&instance).filter(|entry| entry.is_alive()) else { return };
+        entry.frozen = frozen;
+        entry.heard = None;
+        if frozen {
+            self.effects.push_back(Effect::Cut { instance });
+        }
+        let (owner, status) = (entry.owner.clone(), entry.status(instance));
+        self.effects.push_back(Effect::Report { owner, status });
     }
 
-    /// When the first term of a living instance ends. Nothing happens then: terms are only observed.
-    pub fn next_deadline(&self) -> Option<Moment> {
-        self.entries.values().filter(|entry| entry.is_alive()).map(|entry| entry.term.ends()).min()
+    /// An edge is heard. Its frozen instances are reported to it again, until it has them resumed or ended; those for which it
+    /// has done neither for too long are killed.
+    pub fn heard(&mut self, owner: &EdgeId, now: Moment) {
+        let mut given_up = Vec::new();
+        let frozen = |entry: &&mut Entry| entry.frozen && entry.owner == *owner && entry.is_alive();
+        for (instance, entry) in
+            self.entries.iter_mut().map(|(id, entry)| (*id, entry)).filter(|(_, entry)| frozen(entry))
+        {
+            if now.since(*entry.heard.get_or_insert(now)) >= KEEP {
+                given_up.push(instance);
+            } else {
+                let (owner, status) = (entry.owner.clone(), entry.status(instance));
+                self.effects.push_back(Effect::Report { owner, status });
+            }
+        }
+        for instance in given_up {
+            self.order(instance, StopOrder::of_frozen(now));
+            self.advance(instance, Phase::Stopping, now);
+        }
     }
 
     /// The state of all of an edge's instances.
@@ -264,6 +295,9 @@ impl InstanceTable {
         }
         if entry.generation != header.generation {
             return Err(TunnelAnswer::StaleGeneration);
+        }
+        if entry.frozen {
+            return Err(TunnelAnswer::Lapsed);
         }
         Ok(())
     }

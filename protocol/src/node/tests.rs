@@ -11,8 +11,6 @@ use super::*;
 use crate::Moment;
 
 const CAPACITY: Capacity = Capacity { memory_bytes: 300, cpu_sixteenths: 30, instances: 3 };
-/// How long the terms are that starts ask for, in milliseconds.
-const TERM_MS: u64 = 1000;
 
 /// A start, and the edge that asks for it.
 struct Launch {
@@ -31,7 +29,7 @@ fn at_ms(ms: u64) -> Moment {
 fn launch(owner: &str, id: u8, object: &str, generation: u64) -> Launch {
     let start = serde_json::json!({
         "instance": InstanceId::from_bytes([id; 16]), "object": {"app": "a", "class": "c", "name": object},
-        "generation": generation, "term_ms": TERM_MS,
+        "generation": generation, "term_ms": 1000,
         "image": {"repository": "x", "digest": format!("sha256:{}", "0".repeat(64))},
         "resources": {"cpu_sixteenths": 10, "memory_bytes": 100, "disk_bytes": 1},
         "enable_internet": false, "ready_port": 80,
@@ -92,9 +90,9 @@ fn a_start_that_comes_again_changes_nothing() {
     let mut table = table();
     let first = launch("e", 1, "1", 1);
     assert!(is_new(admit(&mut table, &first)));
-    assert!(matches!(admit(&mut table, &first), Ok(Admission::Known(_))));
+    assert!(matches!(admit(&mut table, &first), Ok(Admission::Known)));
     end(&mut table, &first);
-    assert!(matches!(admit(&mut table, &first), Ok(Admission::Known(_))));
+    assert!(matches!(admit(&mut table, &first), Ok(Admission::Known)));
     assert_eq!(code(admit(&mut table, &launch("e", 1, "1", 2))), RefusalCode::Invalid);
     assert_eq!(code(admit(&mut table, &launch("f", 1, "1", 1))), RefusalCode::NotOwner);
 }
@@ -135,7 +133,7 @@ fn how_long_a_start_took_is_told_once() {
     let mut table = table();
     let (good, bad, adopted) = (launch("e", 1, "1", 1), launch("e", 2, "2", 1), launch("e", 3, "3", 1));
     assert!(is_new(admit(&mut table, &good)) && is_new(admit(&mut table, &bad)));
-    table.adopt(&adopted.owner, &adopted.start, None, at_ms(0));
+    table.adopt(&adopted.owner, &adopted.start, None);
     table.advance(good.start.instance, Phase::Running, at_ms(1));
     table.advance(good.start.instance, Phase::Ready, at_ms(20));
     table.ended(good.start.instance, Outcome::exited(0), None, at_ms(30));
@@ -250,7 +248,7 @@ fn a_node_that_stops_takes_nothing_new() {
     assert!(is_new(admit(&mut table, &known)));
     table.close();
     assert_eq!(code(admit(&mut table, &launch("e", 2, "2", 1))), RefusalCode::Draining);
-    assert!(matches!(admit(&mut table, &known), Ok(Admission::Known(_))));
+    assert!(matches!(admit(&mut table, &known), Ok(Admission::Known)));
 }
 
 #[test]
@@ -262,15 +260,67 @@ fn what_is_not_entered_has_no_place() {
     assert!(is_new(admit(&mut table, &one)));
 }
 
+/// What is reported of frozen instances.
+fn reported(table: &mut InstanceTable) -> Vec<(InstanceId, bool)> {
+    let of = |effect| match effect {
+        Effect::Report { status, .. } => Some((status.instance, status.frozen)),
+        _ => None,
+    };
+    effects(table).into_iter().filter_map(of).collect()
+}
+
 #[test]
-fn the_first_term_that_is_over_is_a_living_instances() {
+fn no_tunnel_leads_to_a_frozen_instance_until_it_is_thawed() {
     let mut table = table();
-    assert_eq!(table.next_deadline(), None);
-    let (one, two) = (launch("e", 1, "1", 1), launch("f", 2, "2", 1));
-    assert!(is_new(admit(&mut table, &one)) && is_new(admit(&mut table, &two)));
-    assert_eq!(table.next_deadline(), Some(at_ms(TERM_MS)));
-    table.renew(&one.owner, Duration::from_millis(300), at_ms(900));
-    assert_eq!(table.next_deadline(), Some(at_ms(TERM_MS)), "the other edge was not heard of");
-    end(&mut table, &two);
-    assert_eq!(table.next_deadline(), Some(at_ms(1200)));
+    let one = launch("e", 1, "1", 1);
+    let instance = one.start.instance;
+    assert!(is_new(admit(&mut table, &one)));
+    let header = TunnelHeader { instance, generation: Generation(1), port: 1 };
+    reported(&mut table);
+    table.freeze(instance, true);
+    assert!(effects(&mut table).contains(&Effect::Cut { instance }));
+    assert_eq!(table.check_tunnel(&one.owner, &header), Err(TunnelAnswer::Lapsed));
+    assert!(table.statuses(&one.owner)[0].frozen);
+    table.freeze(instance, false);
+    assert_eq!(reported(&mut table), [(instance, false)]);
+    assert_eq!(table.check_tunnel(&one.owner, &header), Ok(()));
+}
+
+#[test]
+fn a_frozen_instance_is_told_of_again_until_its_edge_has_decided_and_killed_if_it_never_does() {
+    let mut table = table();
+    let [one, two, other] = [launch("e", 1, "1", 1), launch("e", 2, "2", 1), launch("f", 3, "3", 1)];
+    let instance = one.start.instance;
+    for each in [&one, &two, &other] {
+        assert!(is_new(admit(&mut table, each)));
+    }
+    table.freeze(instance, true);
+    table.freeze(other.start.instance, true);
+    reported(&mut table);
+    // As long as its edge is silent, nothing ends it.
+    let minutes = |minutes: u64| at_ms(minutes * 60_000);
+    table.heard(&one.owner, minutes(100));
+    assert_eq!(reported(&mut table), [(instance, true)]);
+    table.heard(&one.owner, minutes(109));
+    assert_eq!(reported(&mut table), [(instance, true)]);
+    table.heard(&one.owner, minutes(110));
+    let ordered = effects(&mut table);
+    let kills = |effect: &Effect| matches!(effect, Effect::Stop { instance: of, order } if *of == instance && order.signal == 9);
+    assert!(ordered.iter().any(kills), "{ordered:?}");
+    let stops = ordered.iter().filter(|effect| matches!(effect, Effect::Stop { .. })).count();
+    assert_eq!(stops, 1, "the other edge was not heard of");
+}
+
+#[test]
+fn one_that_was_resumed_may_be_frozen_as_long_again() {
+    let mut table = table();
+    let one = launch("e", 1, "1", 1);
+    assert!(is_new(admit(&mut table, &one)));
+    table.freeze(one.start.instance, true);
+    table.heard(&one.owner, at_ms(0));
+    table.freeze(one.start.instance, false);
+    table.heard(&one.owner, at_ms(601_000));
+    table.freeze(one.start.instance, true);
+    table.heard(&one.owner, at_ms(602_000));
+    assert!(!effects(&mut table).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
 }

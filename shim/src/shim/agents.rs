@@ -22,11 +22,13 @@ pub(super) struct Agents {
     next: u64,
     /// Sent to each agent that connects.
     greeting: Option<ShimEvent>,
+    /// Whether the container is frozen: also told to each that connects.
+    frozen: bool,
 }
 
 impl Agents {
     pub(super) fn new(listener: OwnedFd) -> Self {
-        Self { listener, connected: Vec::new(), next: 0, greeting: None }
+        Self { listener, connected: Vec::new(), next: 0, greeting: None, frozen: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,6 +65,9 @@ impl Agents {
         if let Some(greeting) = &self.greeting {
             messages::send(socket.as_fd(), greeting, &[])?;
         }
+        if self.frozen {
+            messages::send(socket.as_fd(), &ShimEvent::Frozen { frozen: true }, &[])?;
+        }
         self.connected.push((AgentId(self.next), socket));
         self.next += 1;
         Ok(())
@@ -72,6 +77,12 @@ impl Agents {
     pub(super) fn greet(&mut self, event: ShimEvent) {
         self.send(&event);
         self.greeting = Some(event);
+    }
+
+    /// Tells all agents that the container is frozen or thawed now, and those that connect as long as it is frozen.
+    pub(super) fn tell_frozen(&mut self, frozen: bool) {
+        self.frozen = frozen;
+        self.send(&ShimEvent::Frozen { frozen });
     }
 
     /// Stops sending events to agents when they connect.

@@ -14,12 +14,14 @@
 //! What fails, and what happens then:
 //! * The builder or exec fails: the container ends as `StartFailed` with the builder's message.
 //! * The agent dies: an instance's container runs on and serves the next agent; a prepared one ends.
+//! * The instance's term is over: the container is frozen, until its edge has it resumed (`term`).
 //! * The supervisor dies: the lifeline closes; the app gets SIGTERM, and SIGKILL after `ORPHAN_GRACE`.
 //! * pasta dies, or a new address of the host cannot be blocked: the container is ended.
 //! * The log cannot be written, as on a full disk: lines are lost, the app runs on.
 //! * This process is killed: the supervisor has the container's processes, cgroup and disk swept.
 
 mod ending;
+mod term;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -37,6 +39,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Pid, pipe2};
 
 use self::ending::{empty, failed};
+use self::term::Guard;
 use super::agents::{AgentId, Agents};
 use super::directory::Directory;
 use super::order::Order;
@@ -49,6 +52,7 @@ use crate::landlock::{self, Files};
 use crate::messages::{Assignment, ContainerConfig, ShimCall, ShimEvent};
 use crate::metering::Meter;
 use crate::network::Network;
+use crate::terms::Terms;
 use crate::wait::wait;
 use crate::{counters, helpers, process, sys};
 
@@ -58,12 +62,18 @@ const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// Permissions of the pipes of the app's output: whoever has one open may open it again to write.
 const OUTPUT_MODE: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR).union(Mode::S_IWGRP).union(Mode::S_IWOTH);
 
+/// What a shim has by the time that it gets a container.
+pub(super) struct Setting {
+    pub(super) directory: Directory,
+    pub(super) signals: SignalFd,
+    pub(super) agents: Agents,
+    pub(super) network: Network,
+    pub(super) terms: Terms,
+}
+
 /// Makes a container in the network of the calling process, and serves it to its end.
 pub(super) fn run(
-    directory: Directory,
-    signals: SignalFd,
-    mut agents: Agents,
-    network: Network,
+    Setting { directory, signals, mut agents, network, terms }: Setting,
     Order { config, assignment, after }: Order,
 ) -> anyhow::Result<()> {
     agents.clear_greeting();
@@ -74,6 +84,8 @@ pub(super) fn run(
         signals,
         agents,
         network,
+        terms: Some(terms),
+        guard: None,
         assignment: None,
         state: State::Making,
         start_pipe: None,
@@ -141,6 +153,10 @@ struct Shim {
     signals: SignalFd,
     agents: Agents,
     network: Network,
+    /// The page of terms, until the container has an instance.
+    terms: Option<Terms>,
+    /// Watches the instance's term.
+    guard: Option<Guard>,
     cgroup: ControlGroup,
     output: Output,
     /// The instance of the container, once assigned.
@@ -250,6 +266,9 @@ impl Shim {
                 self.lose("the node's supervisor ended");
             }
             self.output.read(&ready.output);
+            if ready.term {
+                self.check_term()?;
+            }
             if ready.network {
                 self.follow_host();
             }
@@ -292,8 +311,11 @@ impl Shim {
     /// Assigns the container to an instance.
     fn assign(&mut self, assignment: Assignment) -> io::Result<()> {
         self.output.write_to(&assignment.log, &assignment.logs.bounded())?;
+        if let Some((slot, terms)) = assignment.term_slot.zip(self.terms.take()) {
+            self.guard = Some(Guard::new(terms, slot)?);
+        }
         self.assignment = Some(assignment);
-        Ok(())
+        self.check_term()
     }
 
     /// Starts the app, once the container is made and assigned. From here on its CPU limit is enforced.
@@ -332,6 +354,7 @@ impl Shim {
             Some(self.signals.as_fd()),
             self.network.changes(),
             reports.source(),
+            self.guard.as_ref().map(Guard::source),
         ];
         sources.extend(self.output.sources());
         sources.extend(self.agents.sources());
@@ -341,8 +364,9 @@ impl Shim {
             lifeline: ready[0],
             network: ready[2],
             reports: ready[3],
-            output: [ready[4], ready[5]],
-            agents: ready[6..].to_vec(),
+            term: ready[4],
+            output: [ready[5], ready[6]],
+            agents: ready[7..].to_vec(),
         })
     }
 
@@ -384,6 +408,7 @@ impl Shim {
                 self.stop(signal, Duration::from_millis(grace_ms));
             }
             ShimCall::Signal { signal } => self.signal(signal),
+            ShimCall::Resume { until_ms } => return self.resume(until_ms),
             ShimCall::Usage => {
                 let usage = ShimEvent::Usage(self.usage(config));
                 self.agents.answer(agent, &usage, &[]);
@@ -431,6 +456,7 @@ struct Ready {
     lifeline: bool,
     network: bool,
     reports: bool,
+    term: bool,
     output: [bool; 2],
     agents: Vec<bool>,
 }

@@ -42,16 +42,18 @@ use crate::messages::{ShimCall, ShimEvent, ShimSetup};
 use crate::network::{Network, Plan};
 use crate::state_files::{read_json, wipe};
 use crate::sys;
+use crate::terms::Terms;
 use crate::wait::wait;
 
 /// How long a shim waits for its agent, which normally connects at once.
 const FIRST_AGENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Entry of the hidden `shim` mode: standard input is the supervisor's lifeline, descriptor 3 the listening control
-/// socket, descriptor 4 the shim's directory.
+/// socket, descriptor 4 the shim's directory, descriptor 5 the page of terms.
 pub fn main() -> anyhow::Result<()> {
     let listener = sys::inherited(sys::CONTROL_FD)?;
     let directory = sys::inherited(sys::DIRECTORY_FD)?;
+    let terms = Terms::inherited(sys::inherited(sys::TERMS_FD)?)?;
     sys::close_on_exec_from(3)?;
     let signals = watch_children()?;
     sys::adopt_orphans()?;
@@ -61,7 +63,10 @@ pub fn main() -> anyhow::Result<()> {
     let mut waiting = WaitingShim { directory, signals, agents: Agents::new(listener), has_agent: false };
     match waiting.prepare() {
         Ok(network) => match waiting.until_order(&network)? {
-            Some(order) => container::run(waiting.directory, waiting.signals, waiting.agents, network, order),
+            Some(order) => {
+                let WaitingShim { directory, signals, agents, .. } = waiting;
+                container::run(container::Setting { directory, signals, agents, network, terms }, order)
+            }
             None => waiting.discard(Some(&network)),
         },
         Err(error) => {

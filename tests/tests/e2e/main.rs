@@ -25,6 +25,7 @@ mod node_network;
 mod node_prepared;
 mod node_restart;
 mod node_stop;
+mod nodes;
 mod objects;
 mod proxying;
 mod recovery;

@@ -21,7 +21,8 @@
 //! * Node restarted without its instances (agent and supervisor): instances that it does not report have ended.
 //! * A start never reached the node before its instance was to end: the engine is told so (`NeverBegan`), if it was sent
 //!   once the node has reported all its instances.
-//! * Edge stops: the connection is closed; instances run on.
+//! * Edge stops: the connection is closed; instances run on until their term is over (`terms`), and then pause.
+//! * The node tells of a paused instance: it is resumed, if its object still has it, or ended.
 
 pub(crate) mod call;
 mod data;
@@ -29,7 +30,7 @@ mod outbox;
 mod session;
 pub(crate) mod trust;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,14 +67,15 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest backoff after sessions that the node ended by a breach of the protocol, one after the other.
 const MAX_PENALTY: Duration = Duration::from_secs(30);
 
-/// How long an instance may run without contact to its edge. Much longer than a restart of an edge.
-pub(crate) const TERM: Duration = Duration::from_secs(120);
+/// What agents are told that know no stamps: they only observe it.
+pub(crate) const OBSERVED_TERM: Duration = Duration::from_secs(120);
 
 /// An order for a node.
 #[derive(Debug)]
 pub(crate) enum Command {
     Start(Box<Start>),
     Stop(Stop),
+    Resume(InstanceId),
     Forget(InstanceId),
 }
 
@@ -165,6 +167,8 @@ pub(crate) struct Link {
     /// The one for tunnels, for the rest of the shard.
     connection: watch::Sender<Option<Connection>>,
     outbox: Outbox,
+    /// Instances that are to be thawed. Not kept over a connection: a node tells of what is frozen on each.
+    resumes: BTreeSet<InstanceId>,
     /// What the node may report in this session.
     known: Known,
     /// How long it is left alone after its next breach.
@@ -215,6 +219,7 @@ impl Link {
             commands,
             connection,
             outbox,
+            resumes: BTreeSet::new(),
             known: Known::default(),
             penalty: BACKOFF.1,
             sessions: 0,
@@ -295,6 +300,7 @@ impl Link {
         let ended = self.session(&connection, stop).await;
         let was_up = self.connection.send_replace(None).is_some();
         self.outbox.lost();
+        self.resumes.clear();
         if was_up {
             self.heard_ms = Some(wall_ms());
             self.nodes.down(&self.node);
@@ -307,7 +313,8 @@ impl Link {
 
     /// Closes a connection after an error, and pauses if dialling at once would fail in the same way.
     async fn give_up(&mut self, connection: &Connection, error: &SessionError, stop: &CancellationToken) {
-        tracing::warn!(node = %self.node, %error, "connection to node lost");
+        let (heard_ago, paused_in) = self.nodes.silence(&self.node).unzip();
+        tracing::warn!(node = %self.node, %error, ?heard_ago, ?paused_in, "connection to node lost");
         let lasting = connection.close_reason().is_none();
         connection.close(VarInt::from_u32(error.close_code()), b"");
         let penalty = std::mem::replace(&mut self.penalty, BACKOFF.1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use berth_common::clock::wall_ms;
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{
-    Answer, Call, Hello, InstanceStatus, Prepare, Refusal, Renew, Start, Welcome,
+    Answer, Call, Hello, InstanceStatus, Prepare, Refusal, Renew, Resume, Start, Welcome,
 };
 use berth_common::wire::frame::FrameError;
 use berth_common::wire::{close, frame};
@@ -23,9 +23,10 @@ use super::call::{self, CallError};
 use super::data::{DataConnection, DataDial};
 use super::outbox::PendingCall;
 use super::trust::{self, Excess, Known, MAX_STATUS_BYTES, Pace, Report};
-use super::{Command, DialError, Link, TERM};
+use super::{Command, DialError, Link, OBSERVED_TERM};
 use crate::prepared::PreparedContainers;
 use crate::shard::tunnel;
+use crate::terms::RENEW_EVERY;
 
 /// Longest wait for a node to report all its instances.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15);
@@ -96,8 +97,11 @@ enum WatchEvent {
 enum Sent {
     Order(PendingCall),
     Renew,
+    Resume,
     Prepare,
     Room,
+    /// Nothing but a sign of life is wanted.
+    Ping,
 }
 
 type Answered = (Sent, Result<Answer, CallError>);
@@ -109,7 +113,8 @@ struct Session {
     data: Option<DataConnection>,
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
     updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
-    renew: Interval,
+    /// None if another link of the node renews its terms.
+    renew: Option<Interval>,
     look: Interval,
     packets: u64,
     quiet: u32,
@@ -130,6 +135,9 @@ impl Link {
         if welcome.node != self.node {
             return Err(SessionError::OtherNode(welcome.node.to_string()));
         }
+        if let Some(stamp) = welcome.stamp {
+            self.nodes.stamped(&self.node, stamp);
+        }
         let data = self.data(&welcome);
         let prepared = async { tokio::try_join!(initial_report(connection), data) };
         let Some(prepared) = self.meanwhile(prepared, stop).await else { return Ok(()) };
@@ -146,6 +154,7 @@ impl Link {
         let mut session = Session::new(connection.clone(), data, updates);
         // As with the prepared containers, one link of a node is enough.
         session.room_in = self.prepared.is_some().then_some(1);
+        session.renew = self.prepared.is_some().then(|| every(RENEW_EVERY));
         let ended = self.up(session, stop).await;
         drop(reader);
         ended
@@ -232,6 +241,7 @@ impl Link {
                     self.never_began(&start);
                 }
             }
+            Command::Resume(instance) => drop(self.resumes.insert(instance)),
             Command::Forget(instance) => self.outbox.forget(instance),
         }
     }
@@ -252,13 +262,17 @@ impl Link {
         }
         loop {
             while session.calls.len() < MAX_CALLS
-                && let Some((asked, call)) = self.outbox.next()
+                && let Some((asked, mut call)) = self.outbox.next()
             {
                 if let PendingCall::Start(instance) = asked {
                     self.known.add(instance);
                 }
+                if let Call::Start(start) = &mut call {
+                    start.until = self.nodes.give_term(&self.node);
+                }
                 session.send(Sent::Order(asked), call);
             }
+            self.resume(&session);
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 error = session.connection.closed() => return Err(error.into()),
@@ -276,7 +290,7 @@ impl Link {
                     None => return Err(SessionError::WatchEnded),
                 },
                 prepare = changed(&mut self.prepared) => session.send(Sent::Prepare, Call::Prepare(prepare)),
-                _ = session.renew.tick() => session.renew(),
+                () = tick(&mut session.renew) => self.renew(&session),
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
                     session.look_for_life();
@@ -297,10 +311,12 @@ impl Link {
                 }
                 self.outbox.answered(asked)
             }
-            Sent::Renew | Sent::Prepare | Sent::Room => None,
+            Sent::Renew | Sent::Resume | Sent::Prepare | Sent::Room | Sent::Ping => None,
         };
         match (answer, start) {
             (Answer::Accepted | Answer::Done, _) => {}
+            (Answer::Renewed(renewed), None) => self.nodes.stamped(&self.node, renewed.stamp),
+            (Answer::Room(_), None) if matches!(sent, Sent::Ping) => {}
             (Answer::Room(room), None) if matches!(sent, Sent::Room) => {
                 self.nodes.room(&self.node, trust::room(room)?);
                 return Ok(true);
@@ -312,6 +328,24 @@ impl Link {
             _ => return Err(SessionError::Call { call, error: CallError::Unexpected }),
         }
         Ok(false)
+    }
+
+    /// Renews the terms of the node's instances.
+    fn renew(&self, session: &Session) {
+        let term_ms = u64::try_from(OBSERVED_TERM.as_millis()).unwrap_or(u64::MAX);
+        session.send(Sent::Renew, Call::Renew(Renew { term_ms, until: self.nodes.give_term(&self.node) }));
+    }
+
+    /// Has the node thaw what is to go on. One that has told of something frozen has told its time.
+    fn resume(&mut self, session: &Session) {
+        let instances: Vec<InstanceId> = std::mem::take(&mut self.resumes).into_iter().collect();
+        if instances.is_empty() {
+            return;
+        }
+        if let Some(until) = self.nodes.give_term(&self.node) {
+            tracing::info!(node = %self.node, instances = instances.len(), "resuming what the node has paused");
+            session.send(Sent::Resume, Call::Resume(Resume { instances, until }));
+        }
     }
 
     fn start_refused(&self, start: &Start, refusal: Refusal) {
@@ -330,19 +364,13 @@ impl Session {
         data: Option<DataConnection>,
         updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
     ) -> Self {
-        let every = |period| {
-            let mut interval = interval(period);
-            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            interval
-        };
-        let (renew, look) = (every(TERM / 3), every(LOOK_EVERY));
         Self {
             connection,
             data,
             calls: FuturesUnordered::new(),
             updates,
-            renew,
-            look,
+            renew: None,
+            look: every(LOOK_EVERY),
             packets: 0,
             quiet: 0,
             room_in: None,
@@ -352,11 +380,6 @@ impl Session {
     fn send(&self, sent: Sent, call: Call) {
         let connection = self.connection.clone();
         self.calls.push(Box::pin(async move { (sent, call::ask(&connection, &call).await) }));
-    }
-
-    fn renew(&self) {
-        let term_ms = u64::try_from(TERM.as_millis()).unwrap_or(u64::MAX);
-        self.send(Sent::Renew, Call::Renew(Renew { term_ms }));
     }
 
     fn ask_for_room(&mut self) {
@@ -374,8 +397,22 @@ impl Session {
         self.quiet = if packets == self.packets { self.quiet + 1 } else { 0 };
         self.packets = packets;
         if self.quiet >= QUIET_LOOKS {
-            self.renew();
+            self.send(Sent::Ping, Call::Room);
         }
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// The next tick; never, if there are none.
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -458,7 +495,8 @@ fn name(sent: &Sent) -> &'static str {
         Sent::Order(PendingCall::Stop(_)) => "stop",
         Sent::Order(PendingCall::Forget(_)) => "forget",
         Sent::Renew => "renew",
+        Sent::Resume => "resume",
         Sent::Prepare => "prepare",
-        Sent::Room => "room",
+        Sent::Room | Sent::Ping => "room",
     }
 }

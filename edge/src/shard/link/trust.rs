@@ -158,6 +158,7 @@ mod tests {
             object: ObjectId::from_bytes([1; 16]),
             generation: Generation(1),
             phase: Phase::Exited(outcome),
+            frozen: false,
             metered: None,
         }
     }
