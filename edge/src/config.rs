@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use berth_certs::{Credentials, Role};
@@ -20,6 +21,10 @@ use ipnet::IpNet;
 use self::registries::RegistryArgs;
 use crate::secrets;
 use crate::secrets::command::SecretKeyCommand;
+
+/// The shortest time after which a silent node may be given up: half of it is its term, and as much may pass until that is over, and
+/// until what ran there serves elsewhere.
+const MIN_NODE_LOSS: Duration = Duration::from_secs(30);
 
 /// The edge: takes requests, owns objects, and has nodes run their instances.
 #[derive(Debug, Parser)]
@@ -126,6 +131,10 @@ pub(crate) struct RunArgs {
     /// believed. Once for each. From anybody else these headers are replaced.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     trust_proxy: Vec<IpNet>,
+    /// How long a node may be silent until what ran there is started elsewhere: at least 30s, of which the first half is the time after
+    /// which a node pauses its containers by itself. Or `never`: then it is waited for.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = node_loss)]
+    node_loss: NodeLoss,
     /// Threads that serve requests. Default: half of the CPUs.
     #[arg(long)]
     shards: Option<NonZeroU16>,
@@ -187,6 +196,15 @@ pub(crate) struct RunArgs {
     pub(crate) watch_stdin: bool,
 }
 
+/// What becomes of a node that is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NodeLoss {
+    /// It is given up, at the latest after this time.
+    After(Duration),
+    /// It is waited for.
+    Never,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
     Text,
@@ -241,6 +259,8 @@ pub(crate) struct Config {
     pub(crate) registry: Option<RegistryAddress>,
     pub(crate) images: ImageLimits,
     pub(crate) credentials: Credentials,
+    /// How long after the end of its term a silent node is still waited for; none: for ever.
+    pub(crate) node_loss: Option<Duration>,
     pub(crate) take_over: bool,
     pub(crate) ready_with_node: bool,
     pub(crate) show_errors: bool,
@@ -296,10 +316,29 @@ impl RunArgs {
             trust_proxy: self.trust_proxy,
             state,
             credentials,
+            node_loss: match self.node_loss {
+                NodeLoss::After(time) => Some(time.saturating_sub(MIN_NODE_LOSS)),
+                NodeLoss::Never => None,
+            },
             take_over: self.take_over,
             ready_with_node: self.ready_with_node,
             show_errors: self.show_errors,
         })
+    }
+}
+
+fn node_loss(text: &str) -> Result<NodeLoss, String> {
+    if text == "never" {
+        return Ok(NodeLoss::Never);
+    }
+    let time = text.parse::<humantime::Duration>().map(Duration::from);
+    match time {
+        Ok(time) if time >= MIN_NODE_LOSS => Ok(NodeLoss::After(time)),
+        Ok(_) => Err(format!(
+            "at least {} s: a node needs half of that to pause by itself",
+            MIN_NODE_LOSS.as_secs()
+        )),
+        Err(_) => Err(format!("`{text}` is neither a time such as 30s nor `never`")),
     }
 }
 
@@ -369,6 +408,14 @@ mod tests {
         assert!(check("127.0.0.1:5000", None) && check("[::1]:5000", None));
         assert!(!check("192.0.2.1:5000", None) && !check("0.0.0.0:5000", None) && !check("[::]:5000", None));
         assert!(check("0.0.0.0:5000", Some("x")));
+    }
+
+    #[test]
+    fn a_node_is_not_given_up_before_it_has_paused() {
+        assert_eq!(node_loss("never"), Ok(NodeLoss::Never));
+        assert_eq!(node_loss("5m"), Ok(NodeLoss::After(Duration::from_secs(300))));
+        assert!(node_loss("30s").is_ok() && node_loss("29s").is_err() && node_loss("soon").is_err());
+        assert!(MIN_NODE_LOSS >= 2 * crate::terms::TERM);
     }
 
     #[test]

@@ -58,6 +58,7 @@ use crate::secrets::Secrets;
 use crate::shard::heartbeats::Heartbeats;
 use crate::shard::link::Introduction;
 use crate::shard::objects::{self, Inbox, Mailbox};
+use crate::shard::silence;
 use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, shard_of};
 use crate::tokens::Tokens;
@@ -370,6 +371,10 @@ impl Edge {
         let admin_tls = admin_tls.map(|(at, certificate)| anyhow::Ok((at.listen, certificate.acceptor()?)));
         let listeners = Listeners::bind(socket, admin_tls.transpose()?).await?;
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
+        let silence = self.config.node_loss.map(|later| {
+            let (nodes, mailboxes) = (Arc::clone(&self.admin.nodes), self.admin.mailboxes.clone());
+            tokio::spawn(silence::watch(nodes, mailboxes, later))
+        });
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let collecting_files = tokio::spawn(self.admin.files.clone().collect_regularly());
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
@@ -401,6 +406,7 @@ impl Edge {
             never = monitor => match never {},
         };
         pruning.abort();
+        silence.iter().for_each(tokio::task::JoinHandle::abort);
         collecting.abort();
         collecting_files.abort();
         // Work that is cut off here is still in the store, and due after the restart.

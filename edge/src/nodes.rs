@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use berth_api::edge::NodeView;
 use berth_certs::Lifetime;
+use berth_common::clock::wall_ms;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
 use berth_common::spec::Resources;
@@ -34,6 +35,7 @@ struct Node {
     welcome: Option<Welcome>,
     /// Until when its instances go on.
     term: NodeTerm,
+    loss: Loss,
     /// What it has last said is taken of its room.
     room: Option<Room>,
     /// The round-trip time, as last measured.
@@ -41,6 +43,27 @@ struct Node {
     /// How long the certificate holds that it last showed.
     certificate: Option<Lifetime>,
 }
+
+/// Whether a node is lost: it was given up, and not heard of since.
+#[derive(Debug, Default)]
+struct Loss {
+    is_lost: bool,
+    /// Shards that have not ended yet what they had there. Until they have, nothing is promised to the node.
+    unsettled: usize,
+}
+
+/// A node that has just been given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LostNode {
+    pub(crate) node: NodeId,
+    /// When it was last heard of, in milliseconds since 1970.
+    pub(crate) heard_ms: u64,
+}
+
+/// Nothing may be promised to a node now: it was just given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node was not heard of for longer than its term, and what ran there was given up")]
+pub(crate) struct GivenUp;
 
 /// Whether nodes could hold an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +115,7 @@ impl Nodes {
             connections: 0,
             welcome: None,
             term: NodeTerm::starting(now_ms),
+            loss: Loss::default(),
             room: None,
             round_trip: None,
             certificate: None,
@@ -155,8 +179,47 @@ impl Nodes {
     }
 
     /// Until when a node's instances may go on, to be sent to it. None if it keeps no terms.
-    pub(crate) fn give_term(&self, id: &NodeId) -> Option<Stamp> {
-        self.lock().nodes.get_mut(id)?.term.give()
+    pub(crate) fn give_term(&self, id: &NodeId) -> Result<Option<Stamp>, GivenUp> {
+        let mut state = self.lock();
+        let Some(node) = state.nodes.get_mut(id) else { return Ok(None) };
+        if node.loss.unsettled > 0 {
+            return Err(GivenUp);
+        }
+        let until = node.term.give();
+        // Only one that was heard of since has a term that is not over.
+        node.loss.is_lost &= node.term.is_over(boot_ms());
+        Ok(until)
+    }
+
+    /// Gives up the nodes on which nothing of this edge runs any more, though they were heard of since it was started. From here on
+    /// nothing is promised to them until that many shards have carried the loss out (`loss_carried_out`): so none of what they
+    /// decided before can have a node go on with it. While no other node is there that could take what is lost, none is
+    /// given up.
+    pub(crate) fn lose(&self, shards: usize, later: Duration) -> Vec<LostNode> {
+        let (now_ms, wall_ms) = (boot_ms(), wall_ms());
+        let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
+        let mut state = self.lock();
+        let State { fleet, nodes } = &mut *state;
+        if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
+            return Vec::new();
+        }
+        let mut lost = Vec::new();
+        for (id, node) in
+            nodes.iter_mut().filter(|(_, node)| node.term.is_over(over_by_ms) && !node.loss.is_lost)
+        {
+            node.loss = Loss { is_lost: true, unsettled: shards };
+            fleet.node_down(id);
+            let heard_ms = wall_ms.saturating_sub(node.term.silent_ms(now_ms).unwrap_or_default());
+            lost.push(LostNode { node: id.clone(), heard_ms });
+        }
+        lost
+    }
+
+    /// A shard has ended what it had on a node that was given up, and will send none of what it had to tell it.
+    pub(crate) fn loss_carried_out(&self, id: &NodeId) {
+        if let Some(node) = self.lock().nodes.get_mut(id) {
+            node.loss.unsettled = node.loss.unsettled.saturating_sub(1);
+        }
     }
 
     /// How long ago a node was heard of, and how long it takes until nothing of this edge runs there, unless a further term is
@@ -314,6 +377,7 @@ impl Nodes {
 #[cfg(test)]
 mod tests {
     use berth_common::wire::call::{DiskCapacity, DiskLimit};
+    use berth_common::wire::term::BootId;
     use berth_store::fixtures::class;
 
     use super::*;
@@ -331,6 +395,54 @@ mod tests {
             stamp: None,
             attach: None,
         }
+    }
+
+    fn stamp(ms: u64) -> Stamp {
+        Stamp { boot: BootId::from_bytes([1; 16]), ms }
+    }
+
+    /// Two nodes that are connected and keep terms; that of the first is over by now.
+    fn one_silent() -> (Nodes, NodeId) {
+        let names: [NodeId; 2] = ["silent".parse().unwrap(), "other".parse().unwrap()];
+        let nodes = Nodes::new(&names.clone().map(|node| (node, String::new())).into());
+        for name in &names {
+            nodes.up(&Welcome { stamp: Some(stamp(1)), ..welcome(name.clone(), 1 << 30) });
+            nodes.stamped(name, stamp(1));
+            assert!(nodes.give_term(name).unwrap().is_some());
+        }
+        let [silent, _] = names;
+        nodes.lock().nodes.get_mut(&silent).unwrap().term = NodeTerm::silent_since(1);
+        (nodes, silent)
+    }
+
+    #[test]
+    fn a_silent_node_is_given_up_once_and_promised_nothing_until_all_shards_know() {
+        let (nodes, silent) = one_silent();
+        let lost: Vec<NodeId> = nodes.lose(2, Duration::ZERO).into_iter().map(|lost| lost.node).collect();
+        assert_eq!(lost, [silent.clone()]);
+        assert_eq!(nodes.lose(2, Duration::ZERO), [], "once");
+        nodes.stamped(&silent, stamp(90_000));
+        assert_eq!(nodes.give_term(&silent), Err(GivenUp));
+        nodes.loss_carried_out(&silent);
+        assert_eq!(nodes.give_term(&silent), Err(GivenUp));
+        nodes.loss_carried_out(&silent);
+        assert_eq!(nodes.give_term(&silent), Ok(Some(stamp(105_000))));
+        assert_eq!(nodes.lose(2, Duration::ZERO), [], "it is heard of again");
+        nodes.lock().nodes.get_mut(&silent).unwrap().term = NodeTerm::silent_since(1);
+        assert_eq!(nodes.lose(2, Duration::ZERO).len(), 1, "and may be lost again");
+    }
+
+    #[test]
+    fn nothing_is_given_up_while_nobody_could_take_it() {
+        let (nodes, silent) = one_silent();
+        let other = "other".parse().unwrap();
+        nodes.down(&other);
+        assert_eq!(nodes.lose(1, Duration::ZERO), []);
+        nodes.up(&Welcome { stamp: Some(stamp(2)), ..welcome(other, 1 << 30) });
+        assert_eq!(nodes.lose(1, Duration::ZERO).len(), 1);
+        nodes.loss_carried_out(&silent);
+        nodes.give_term(&silent).unwrap();
+        assert_eq!(nodes.lose(1, Duration::ZERO), [], "an old stamp brings nothing back");
     }
 
     #[test]

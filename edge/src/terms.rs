@@ -53,6 +53,15 @@ impl NodeTerm {
         Self { heard: None, given_ms: now_ms.saturating_add(ms(TERM)) }
     }
 
+    /// One that was last heard of then, and given a term.
+    #[cfg(test)]
+    pub(crate) fn silent_since(now_ms: u64) -> Self {
+        let mut term = Self::starting(0);
+        term.heard(Stamp { boot: berth_common::wire::term::BootId::from_bytes([1; 16]), ms: 1 }, now_ms);
+        term.give();
+        term
+    }
+
     /// The node has told what time it is there. An earlier time than it has told before is late news.
     pub(crate) fn heard(&mut self, stamp: Stamp, now_ms: u64) {
         let is_late = |(known, _): (Stamp, u64)| known.boot == stamp.boot && known.ms >= stamp.ms;
@@ -77,6 +86,11 @@ impl NodeTerm {
     /// terms.
     pub(crate) fn over_ms(&self) -> Option<u64> {
         self.heard.map(|_| self.given_ms.saturating_add(ms(MARGIN)))
+    }
+
+    /// Whether nothing of this edge runs there any more. Never where it keeps no terms, as far as is known.
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+        self.over_ms().is_some_and(|over_ms| over_ms < now_ms)
     }
 
     /// How long ago it was heard of.

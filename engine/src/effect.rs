@@ -1,6 +1,7 @@
 //! The effects that the engine emits, to be carried out in order.
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId};
+use berth_common::metering::Metered;
 use berth_common::outcome::Outcome;
 use berth_common::spec::Secrets;
 use berth_common::wire::call::{Start, Stop};
@@ -90,6 +91,16 @@ pub enum Effect {
         instance: InstanceId,
         /// The object whose instance it was, and how that has ended, which is durable by now; none for one that no object had.
         ended: Option<(ObjectId, Outcome)>,
+    },
+    /// Write what a node has measured of an instance that no object has any more, in place of an estimate if there is one; then
+    /// have the node forget it.
+    Measured {
+        /// The node.
+        node: NodeId,
+        /// The instance.
+        instance: InstanceId,
+        /// Its usage.
+        metered: Box<Metered>,
     },
     /// A request may go ahead, and holds the instance from now on.
     Grant {

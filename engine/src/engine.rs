@@ -112,6 +112,7 @@ impl Engine {
             }
             Input::Status { node, status } => self.status(now, node, status),
             Input::NodeOpened => self.opened(now),
+            Input::NodeLost { node, heard_ms } => self.node_lost(now, &node, heard_ms),
             Input::Synced { node, instances, kept } => self.synced(now, &node, &instances, kept),
         }
     }
@@ -203,6 +204,13 @@ impl Engine {
         }
     }
 
+    fn node_lost(&mut self, now: Now, node: &NodeId, heard_ms: u64) {
+        let placed: Vec<ObjectId> = self.placed.get(node).into_iter().flatten().copied().collect();
+        for id in placed {
+            self.with(now, id, |object, cx| object.node_lost(heard_ms, cx));
+        }
+    }
+
     /// Seeks room again for all that no node was there for.
     fn opened(&mut self, now: Now) {
         for id in std::mem::take(&mut self.unplaced) {
@@ -252,9 +260,14 @@ impl Engine {
 
 /// Ends or forgets an instance that belongs to no object, so that an object never has two.
 fn dispose(node: NodeId, status: InstanceStatus) -> Effect {
-    match status.phase {
-        Phase::Exited(_) => Effect::Forget { node, instance: status.instance, ended: None },
-        Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping => {
+    let measured = status.metered.filter(|metered| !metered.estimated);
+    match (status.phase, measured) {
+        // Its node may have been given up, and its usage estimated.
+        (Phase::Exited(_), Some(metered)) => {
+            Effect::Measured { node, instance: status.instance, metered: Box::new(metered) }
+        }
+        (Phase::Exited(_), None) => Effect::Forget { node, instance: status.instance, ended: None },
+        (Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping, _) => {
             Effect::Stop { node, stop: Stop { instance: status.instance, signal: SIGKILL, grace_ms: 0 } }
         }
     }

@@ -163,6 +163,14 @@ pub enum Input {
         /// The state.
         status: InstanceStatus,
     },
+    /// Nothing of this edge runs on a node any more: it was not heard of for longer than the term that it had, and has paused by
+    /// itself what it ran.
+    NodeLost {
+        /// The node.
+        node: NodeId,
+        /// When it was last heard of, in milliseconds since 1970.
+        heard_ms: u64,
+    },
     /// A node takes instances now: it is connected, or no longer drained.
     NodeOpened,
     /// A node has reported all of its instances since it was connected.

@@ -37,6 +37,7 @@
 //!   refused.
 //! * The node is not connected: a `Recovering` object waits; its requests are refused (`NodeUnreachable`) at their
 //!   deadline.
+//! * The node is lost: the instance ends as `NodeLost`, and who waits gets another one elsewhere (`lost`).
 //! * The start never reached the node before it was to end: it ends for that reason, and does not count as a failure.
 //! * The node has lost the instance: it ends as `RuntimeLost`.
 //!
@@ -49,6 +50,7 @@ mod elsewhere;
 mod idle;
 mod life;
 mod live;
+mod lost;
 mod metering;
 mod placing;
 mod waiters;

@@ -22,8 +22,9 @@ mod vitals;
 
 use std::path::PathBuf;
 
-use berth_common::ids::{AppName, Epoch, ObjectId, ScheduleId, SecretName, Version};
+use berth_common::ids::{AppName, Epoch, InstanceId, ObjectId, ScheduleId, SecretName, Version};
 use berth_common::image::{Digest, Registry, Repository, Tag};
+use berth_common::metering::Metered;
 use berth_engine::{Record, UsageRecord};
 
 pub use self::catalogue::{Catalogue, ManifestRecord, Subject, TagRecord};
@@ -61,6 +62,13 @@ pub enum Write {
     RemoveToken(TokenId),
     /// Inserts the usage record of an instance that has ended.
     Usage(Box<UsageRecord>),
+    /// A node has measured an instance after all: replaces its record if that was an estimate. Does nothing if there is none.
+    Measured {
+        /// The instance.
+        instance: InstanceId,
+        /// Its usage.
+        metered: Box<Metered>,
+    },
     /// Removes usage records.
     RemoveUsage(Vec<UsageKey>),
     /// Changes values of an object, all of them or none.

@@ -1,5 +1,5 @@
 //! The parts of a shard: its objects (`objects`), its links to the nodes (`link`), the streams over them (`tunnel`) with
-//! their shares (`streams`, `unread`), its heartbeats (`heartbeats`), and who is woken by new events (`wakes`). And the queue of work for its thread: work for
+//! their shares (`streams`, `unread`), its heartbeats (`heartbeats`), what becomes of silent nodes (`silence`), and who is woken by new events (`wakes`). And the queue of work for its thread: work for
 //! an object runs on the object's shard.
 //!
 //! Does not know HTTP, or what the queued work does.
@@ -7,6 +7,7 @@
 pub(crate) mod heartbeats;
 pub(crate) mod link;
 pub(crate) mod objects;
+pub(crate) mod silence;
 pub(crate) mod streams;
 pub(crate) mod tunnel;
 pub(crate) mod unread;

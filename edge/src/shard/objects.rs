@@ -3,6 +3,8 @@
 //!
 //! Decides nothing itself. The store's thread acknowledges a persist through the mailbox, like any other input.
 
+mod ends;
+
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -411,7 +413,11 @@ impl Objects {
                 self.limit_new(&input);
                 self.notice_end(&input);
                 self.starts.note_input(&input);
+                let lost = if let Input::NodeLost { node, .. } = &input { Some(node.clone()) } else { None };
                 self.handle(input);
+                if let Some(node) = lost {
+                    self.void_orders(&node);
+                }
             }
             Message::End { object, order, waiter, done } => {
                 self.orders.insert(waiter, done);
@@ -499,6 +505,9 @@ impl Objects {
                     self.send_command(&node, Command::Forget(instance));
                     ended.into_iter().for_each(|(object, outcome)| self.tell_end(object, &outcome));
                 }
+                Effect::Measured { node, instance, metered } => {
+                    self.replace_estimate(node, instance, metered)
+                }
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
                 Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
@@ -532,19 +541,6 @@ impl Objects {
             let record = loaded.unwrap_or_else(|_| Err(StoreFailure::new("reading the record panicked")));
             mailbox.input(Input::Loaded { object, record });
         });
-    }
-
-    /// Has somebody told of the end of an object's instance. It is durable when the node is to forget the instance.
-    fn watch(&mut self, object: ObjectId, told: Told) {
-        let watchers = self.watchers.entry(object).or_default();
-        watchers.retain(|watcher| !watcher.is_closed());
-        watchers.push(told);
-    }
-
-    fn tell_end(&mut self, object: ObjectId, outcome: &Outcome) {
-        for told in self.watchers.remove(&object).into_iter().flatten() {
-            drop(told.send(Some(outcome.clone())));
-        }
     }
 
     fn reserve(&mut self, demand: &Demand) {

@@ -39,6 +39,11 @@ impl Live {
         Some(self.estimate(ends.min().unwrap_or(now_ms)))
     }
 
+    /// The estimated usage of an instance whose node is lost: until that was last heard of. None if it is not known to have run.
+    pub(super) fn vanished(&self, heard_ms: u64, now_ms: u64) -> Option<Metered> {
+        self.runs_since_ms().map(|_| self.estimate(heard_ms.min(now_ms)))
+    }
+
     fn estimate(&self, end_ms: u64) -> Metered {
         let started_ms = self.running_since_ms.unwrap_or(self.placed_ms);
         Metered::estimate(started_ms, Duration::from_millis(end_ms.saturating_sub(started_ms)))

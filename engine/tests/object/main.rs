@@ -5,6 +5,7 @@
 mod desk;
 mod elsewhere;
 mod hooks;
+mod lost;
 mod metering;
 mod orders;
 mod wake;

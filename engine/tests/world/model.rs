@@ -543,6 +543,10 @@ impl World {
                     self.promises.forgetting(instance, self.durable.values());
                     self.link(&node).with_outbox(|outbox| outbox.forget(instance));
                 }
+                Effect::Measured { node, instance, .. } => {
+                    self.promises.forgetting(instance, self.durable.values());
+                    self.link(&node).with_outbox(|outbox| outbox.forget(instance));
+                }
                 Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.promises.ordered(waiter),
                 Effect::Refuse { waiter, refused } => {

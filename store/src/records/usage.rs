@@ -23,6 +23,16 @@ impl UsageKey {
         Self { ended_ms: record.ended_ms(), instance: record.instance }
     }
 
+    /// The key of the record of this instance, which ended then.
+    pub(crate) fn new(ended_ms: u64, instance: InstanceId) -> Self {
+        Self { ended_ms, instance }
+    }
+
+    /// The instance.
+    pub(crate) fn instance(self) -> InstanceId {
+        self.instance
+    }
+
     /// Sorts before all records of instances that ended at this time or later.
     pub fn at(ended_ms: u64) -> Self {
         Self { ended_ms, instance: InstanceId::from_bytes([0; 16]) }

@@ -1,8 +1,10 @@
 //! The changes that a write makes to the trees of the database. Does not know files and batches.
 
-use berth_common::ids::ObjectId;
-use berth_engine::RecordState;
+use berth_common::ids::{InstanceId, ObjectId};
+use berth_common::metering::Metered;
+use berth_engine::{RecordState, UsageRecord};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::super::value::{self, Piece};
 use super::super::{KvChange, StoreError, Write};
@@ -29,6 +31,8 @@ pub(super) enum Change {
     Forget(ObjectId),
     /// These changes, but only if the schedule is still due at this time.
     IfDue { key: Vec<u8>, due_ms: u64, changes: Vec<Self> },
+    /// What was measured of this instance takes the place of an estimate, if there is one.
+    Measured { instance: InstanceId, metered: Box<Metered> },
     /// This change, but only if no instance of the object is placed.
     IfNotPlaced { object: ObjectId, change: Box<Self> },
 }
@@ -78,11 +82,16 @@ impl Change {
             }
             Write::Token(token) => vec![Self::put(Table::Tokens, token.id.as_bytes(), token)?],
             Write::RemoveToken(id) => vec![Self::remove(Table::Tokens, id.as_bytes())],
-            Write::Usage(usage) => {
-                vec![Self::put(Table::Usage, &UsageKey::of(usage).to_bytes(), usage)?]
+            Write::Usage(usage) => Self::of_usage(usage)?,
+            Write::Measured { instance, metered } => {
+                vec![Self::Measured { instance: *instance, metered: metered.clone() }]
             }
             Write::RemoveUsage(keys) => {
-                keys.iter().map(|key| Self::remove(Table::Usage, &key.to_bytes())).collect()
+                let of = |key: &UsageKey| {
+                    let estimate = Self::remove(Table::Meta, &estimate_key(key.instance()));
+                    [Self::remove(Table::Usage, &key.to_bytes()), estimate]
+                };
+                keys.iter().flat_map(of).collect()
             }
             Write::Secret(secret) => {
                 let key = secret_key(&secret.holder, secret.name.as_str());
@@ -154,6 +163,15 @@ impl Change {
         })
     }
 
+    /// An estimate is found again by its instance.
+    fn of_usage(usage: &UsageRecord) -> Result<Vec<Self>, StoreError> {
+        let mut changes = vec![Self::put(Table::Usage, &UsageKey::of(usage).to_bytes(), usage)?];
+        if usage.estimated {
+            changes.push(Self::put(Table::Meta, &estimate_key(usage.instance), &usage.ended_ms())?);
+        }
+        Ok(changes)
+    }
+
     fn of_kv(object: ObjectId, KvChange { key, value }: &KvChange) -> Result<Self, StoreError> {
         let key = kv_key(object, key);
         let pieces = value.as_ref().map_or(Ok(Vec::new()), |value| value::pieces(&key, value))?;
@@ -190,6 +208,7 @@ impl Change {
             }
             Self::Due { key, due_ms } => set_due(key, *due_ms, draft),
             Self::State(ready) => ready.apply(draft),
+            Self::Measured { instance, metered } => replace_estimate(*instance, metered, draft),
             Self::Forget(object) => forget_empty(*object, draft),
             Self::IfDue { key, due_ms, changes } => {
                 let due = draft.get(Table::DueOf, key)?;
@@ -204,6 +223,44 @@ impl Change {
             },
         }
     }
+}
+
+/// Where the end is kept of an instance whose usage record is an estimate.
+fn estimate_key(instance: InstanceId) -> Vec<u8> {
+    [b"estimate/".as_slice(), instance.as_bytes()].concat()
+}
+
+fn replace_estimate(
+    instance: InstanceId,
+    metered: &Metered,
+    draft: &mut Draft<'_>,
+) -> Result<(), StoreError> {
+    let index = estimate_key(instance);
+    let Some(ended_ms) = read::<u64>(Table::Meta, &index, draft)? else { return Ok(()) };
+    let key = UsageKey::new(ended_ms, instance).to_bytes();
+    Change::remove(Table::Meta, &index).apply(draft)?;
+    let Some(estimate) = read::<UsageRecord>(Table::Usage, &key, draft)? else { return Ok(()) };
+    Change::remove(Table::Usage, &key).apply(draft)?;
+    let Metered { started_ms, lived_cs, cpu_us, received_bytes, sent_bytes, region, estimated } =
+        metered.clone();
+    let region = region.or(estimate.region);
+    let measured = UsageRecord {
+        started_ms,
+        lived_cs,
+        cpu_us,
+        received_bytes,
+        sent_bytes,
+        region,
+        estimated,
+        ..estimate
+    };
+    Change::of_usage(&measured)?.iter().try_for_each(|change| change.apply(draft))
+}
+
+fn read<T: DeserializeOwned>(table: Table, key: &[u8], draft: &Draft<'_>) -> Result<Option<T>, StoreError> {
+    let value = value::read(key, |piece| draft.get(table, piece))?;
+    let decoded = value.map(|value| serde_json::from_slice(&value)).transpose();
+    decoded.map_err(|error| StoreError::Damaged { what: value::shown(key), reason: error.to_string() })
 }
 
 fn set_due(key: &[u8], due_ms: Option<u64>, draft: &mut Draft<'_>) -> Result<(), StoreError> {

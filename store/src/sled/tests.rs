@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, ObjectKey};
+use berth_common::metering::Metered;
 use berth_engine::RecordState;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -13,7 +15,7 @@ use super::change::{Change, Numbers};
 use super::journal::Draft;
 use super::writer::{BATCH_BYTES, BATCH_ENTRIES, BLOBS_DIRECTORY, RESERVE_BYTES, enough, needed_bytes};
 use super::*;
-use crate::fixtures::{app, class};
+use crate::fixtures::{app, class, life};
 
 pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
     let key =
@@ -554,4 +556,34 @@ fn a_draft_counts_what_is_removed_and_nothing_twice() {
     assert_eq!(draft.bytes(), removal + 30);
     draft.remove(Table::Kv, vec![1; 100]);
     assert_eq!(draft.bytes(), removal);
+}
+
+#[test]
+fn what_is_measured_after_all_takes_the_place_of_an_estimate_once() {
+    let directory = TempDir::new().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let estimate = UsageRecord { estimated: true, ..life(1, 50_000) };
+    let other = life(2, 60_000);
+    commit(&store, vec![Write::Usage(Box::new(estimate.clone())), Write::Usage(Box::new(other.clone()))]);
+    let metered = Metered { cpu_us: 77, lived_cs: 900, ..Metered::estimate(49_000, Duration::ZERO) };
+    let metered = Metered { estimated: false, ..metered };
+    let measured =
+        |instance, metered: &Metered| Write::Measured { instance, metered: Box::new(metered.clone()) };
+    commit(&store, vec![measured(estimate.instance, &metered), measured(other.instance, &metered)]);
+    // The same again, as after a lost answer, and worse.
+    let later = Metered { cpu_us: 0, ..metered.clone() };
+    commit(&store, vec![measured(estimate.instance, &later)]);
+    let known = store.usage(None, 10).unwrap();
+    let replaced = UsageRecord {
+        started_ms: 49_000,
+        lived_cs: 900,
+        cpu_us: 77,
+        sent_bytes: metered.sent_bytes,
+        received_bytes: metered.received_bytes,
+        estimated: false,
+        ..estimate
+    };
+    assert_eq!(known, [replaced, other]);
+    commit(&store, vec![Write::RemoveUsage(known.iter().map(UsageKey::of).collect())]);
+    assert_eq!(store.usage(None, 10).unwrap(), []);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::scenario::{Outcome, scenario};
@@ -123,4 +123,131 @@ fn the_supervisor_pauses_an_instance_whose_shim_is_stopped() -> Outcome {
 #[test]
 fn instances_pause_while_their_edge_is_gone() -> Outcome {
     pauses_and_goes_on(async |cluster| cluster.kill_edge(), async |cluster| cluster.start_edge())
+}
+
+/// The objects that answer, and where: each by its instance.
+const OBJECTS: usize = 4;
+/// How long after a node is gone its objects must be answered elsewhere.
+const LOST_WITHIN: Duration = Duration::from_secs(30);
+
+/// The processes of a node's supervisor, agent and shims.
+fn daemons(cluster: &Cluster, index: usize) -> Result<Vec<u32>> {
+    let mut all = cluster.shims(index)?;
+    all.extend([cluster.supervisor(index)?.pid(), cluster.agent(index)?.pid()]);
+    Ok(all)
+}
+
+/// The generation and node of each object's instance.
+async fn placed(cluster: &Cluster) -> Result<Vec<(u64, String)>> {
+    let mut placed = Vec::new();
+    for number in 0..OBJECTS {
+        let view = cluster.admin().object(&number.to_string()).await?;
+        placed.push((view.generation.0, view.node.map(|node| node.to_string()).unwrap_or_default()));
+    }
+    Ok(placed)
+}
+
+async fn answer(cluster: &Cluster, number: usize) -> Result<String> {
+    cluster.client().get(&format!("/container/{number}/instance")).await?.success()?.instance()
+}
+
+async fn all_answer(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut instances = Vec::new();
+    for number in 0..OBJECTS {
+        instances.push(answer(cluster, number).await?);
+    }
+    Ok(instances)
+}
+
+/// How many of a node's containers run: they are neither paused nor, with their machine, stopped.
+fn running(cluster: &Cluster, index: usize) -> usize {
+    let runs = |name: &String| {
+        let group = cluster.nodes()[index].cgroup().join(name);
+        !cgroup::is_frozen(&group) && cgroup::processes(&group).into_iter().any(is_awake)
+    };
+    cluster.instance_groups(index).iter().filter(|name| runs(name)).count()
+}
+
+/// Whether a process is there, and not stopped.
+fn is_awake(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'T' | 'Z' | 'X'))
+}
+
+/// Two nodes with two objects each. The first becomes silent: its objects are answered by the second within the bound, and nothing of
+/// them runs on the first by then; it comes back, and what it still has is ended.
+fn lost_and_found(
+    becomes_silent: impl AsyncFnOnce(&mut Cluster) -> Result<()>,
+    comes_back: impl AsyncFnOnce(&mut Cluster) -> Result<()>,
+) -> Outcome {
+    scenario(Setup::nodes(2), async |cluster| {
+        cluster.deploy(&App { more: "prepared = 0", ..App::default() }).await?;
+        let before = all_answer(cluster).await?;
+        let first = placed(cluster).await?;
+        let on = |name: &str| first.iter().filter(|(_, node)| node == name).count();
+        ensure!((on("n1"), on("n2")) == (OBJECTS / 2, OBJECTS / 2), "they are not spread: {first:?}");
+        becomes_silent(cluster).await?;
+        let silent = tokio::time::Instant::now();
+        let lost: Vec<usize> = (0..OBJECTS).filter(|number| first[*number].1 == "n1").collect();
+        wait::until("the lost objects to answer", LOST_WITHIN, async || {
+            for number in &lost {
+                let instance = answer(cluster, *number).await?;
+                ensure!(instance != before[*number], "the lost instance has answered");
+                ensure!(running(cluster, 0) == 0, "two run at once");
+            }
+            Ok(())
+        })
+        .await?;
+        eprintln!("answered elsewhere after {:?}", silent.elapsed());
+        let second = placed(cluster).await?;
+        for number in 0..OBJECTS {
+            let expected = if lost.contains(&number) { 2 } else { 1 };
+            ensure!(second[number] == (expected, "n2".to_owned()), "object {number}: {:?}", second[number]);
+        }
+        comes_back(cluster).await?;
+        wait::until("what the node still has to be ended", RESUMED_WITHIN, async || {
+            ensure!(running(cluster, 0) == 0, "a lost instance goes on");
+            ensure!(cluster.instance_groups(0).is_empty(), "it is there yet");
+            Ok(())
+        })
+        .await?;
+        ensure!(placed(cluster).await? == second, "nothing moves back");
+        let usage = cluster.admin().get("/v1/usage").await?;
+        wait::until("what was estimated to be measured", RESUMED_WITHIN, async || {
+            let usage = cluster.admin().get("/v1/usage").await?;
+            let total = &usage["total"];
+            ensure!(total["estimated"] == 0 && total["instances"] == OBJECTS + lost.len(), "{total}");
+            Ok(())
+        })
+        .await
+        .with_context(|| format!("at first {usage}"))
+    })
+}
+
+#[test]
+fn the_objects_of_a_node_whose_agent_is_stopped_are_answered_elsewhere() -> Outcome {
+    lost_and_found(
+        async |cluster| signal(cluster.agent(0)?.pid(), Signal::SIGSTOP),
+        async |cluster| signal(cluster.agent(0)?.pid(), Signal::SIGCONT),
+    )
+}
+
+#[test]
+fn the_objects_of_a_machine_that_is_gone_are_answered_elsewhere() -> Outcome {
+    lost_and_found(
+        async |cluster| {
+            // Its containers first: nothing of a machine that is gone runs.
+            for pid in cluster.instance_processes(0).into_iter().chain(daemons(cluster, 0)?) {
+                signal(pid, Signal::SIGSTOP)?;
+            }
+            Ok(())
+        },
+        async |cluster| {
+            for pid in daemons(cluster, 0)?.into_iter().chain(cluster.instance_processes(0)) {
+                signal(pid, Signal::SIGCONT)?;
+            }
+            Ok(())
+        },
+    )
 }

@@ -22,6 +22,7 @@
 //! * A start never reached the node before its instance was to end: the engine is told so (`NeverBegan`), if it was sent
 //!   once the node has reported all its instances.
 //! * Edge stops: the connection is closed; instances run on until their term is over (`terms`), and then pause.
+//! * The node is not heard of for longer than its term: it is given up (`silence`), with all orders for it.
 //! * The node tells of a paused instance: it is resumed, if its object still has it, or ended.
 
 pub(crate) mod call;
@@ -77,6 +78,8 @@ pub(crate) enum Command {
     Stop(Stop),
     Resume(InstanceId),
     Forget(InstanceId),
+    /// The node was given up: whatever was to be sent to it before is void.
+    Lost,
 }
 
 /// The links of one shard to all nodes.

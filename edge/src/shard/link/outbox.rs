@@ -88,6 +88,13 @@ impl Outbox {
         self.with(|orders| orders.reported(instance));
     }
 
+    /// The node is given up: nothing of this is sent any more.
+    pub(super) fn clear(&mut self) {
+        // Not those that are still on their way here: they are for the time after.
+        self.unsettled.settle(self.orders.starting().into_iter().collect());
+        self.orders = berth_protocol::edge::Outbox::default();
+    }
+
     /// The connection is lost, and all missing replies with it.
     pub(super) fn lost(&mut self) {
         self.with(berth_protocol::edge::Outbox::lost);
@@ -108,6 +115,18 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_to_be_sent_to_a_lost_node_is_void() {
+        let unsettled = Unsettled::default();
+        let mut outbox = Outbox::new(unsettled.clone());
+        let later = InstanceId::from_bytes([9; 16]);
+        outbox.forget(later);
+        unsettled.begin(later);
+        outbox.clear();
+        assert!(outbox.next().is_none());
+        assert_eq!(unsettled.all(), HashSet::from([later]), "its start is on its way here");
+    }
 
     #[test]
     fn a_start_is_unsettled_until_the_node_has_replied() {

@@ -24,6 +24,7 @@ use super::data::{DataConnection, DataDial};
 use super::outbox::PendingCall;
 use super::trust::{self, Excess, Known, MAX_STATUS_BYTES, Pace, Report};
 use super::{Command, DialError, Link, OBSERVED_TERM};
+use crate::nodes::GivenUp;
 use crate::prepared::PreparedContainers;
 use crate::shard::tunnel;
 use crate::terms::RENEW_EVERY;
@@ -63,14 +64,19 @@ pub(super) enum SessionError {
     Excess(#[from] Excess),
     #[error("the data connection was lost: {0}")]
     DataLost(quinn::ConnectionError),
+    #[error("{0}")]
+    GivenUp(#[from] GivenUp),
 }
 
 impl SessionError {
     pub(super) fn close_code(&self) -> u32 {
         match self {
-            Self::Connection(_) | Self::NotSynced | Self::WatchEnded | Self::Data(_) | Self::DataLost(_) => {
-                close::SHUTDOWN
-            }
+            Self::Connection(_)
+            | Self::NotSynced
+            | Self::WatchEnded
+            | Self::Data(_)
+            | Self::DataLost(_)
+            | Self::GivenUp(_) => close::SHUTDOWN,
             Self::Call { .. } | Self::OtherNode(_) | Self::Excess(_) => close::PROTOCOL,
             Self::Refused { .. } => close::FORBIDDEN,
         }
@@ -243,6 +249,11 @@ impl Link {
             }
             Command::Resume(instance) => drop(self.resumes.insert(instance)),
             Command::Forget(instance) => self.outbox.forget(instance),
+            Command::Lost => {
+                self.outbox.clear();
+                self.resumes.clear();
+                self.nodes.loss_carried_out(&self.node);
+            }
         }
     }
 
@@ -268,11 +279,11 @@ impl Link {
                     self.known.add(instance);
                 }
                 if let Call::Start(start) = &mut call {
-                    start.until = self.nodes.give_term(&self.node);
+                    start.until = self.nodes.give_term(&self.node)?;
                 }
                 session.send(Sent::Order(asked), call);
             }
-            self.resume(&session);
+            self.resume(&session)?;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 error = session.connection.closed() => return Err(error.into()),
@@ -290,7 +301,7 @@ impl Link {
                     None => return Err(SessionError::WatchEnded),
                 },
                 prepare = changed(&mut self.prepared) => session.send(Sent::Prepare, Call::Prepare(prepare)),
-                () = tick(&mut session.renew) => self.renew(&session),
+                () = tick(&mut session.renew) => self.renew(&session)?,
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
                     session.look_for_life();
@@ -331,21 +342,24 @@ impl Link {
     }
 
     /// Renews the terms of the node's instances.
-    fn renew(&self, session: &Session) {
+    fn renew(&self, session: &Session) -> Result<(), GivenUp> {
         let term_ms = u64::try_from(OBSERVED_TERM.as_millis()).unwrap_or(u64::MAX);
-        session.send(Sent::Renew, Call::Renew(Renew { term_ms, until: self.nodes.give_term(&self.node) }));
+        let until = self.nodes.give_term(&self.node)?;
+        session.send(Sent::Renew, Call::Renew(Renew { term_ms, until }));
+        Ok(())
     }
 
     /// Has the node thaw what is to go on. One that has told of something frozen has told its time.
-    fn resume(&mut self, session: &Session) {
+    fn resume(&mut self, session: &Session) -> Result<(), GivenUp> {
         let instances: Vec<InstanceId> = std::mem::take(&mut self.resumes).into_iter().collect();
         if instances.is_empty() {
-            return;
+            return Ok(());
         }
-        if let Some(until) = self.nodes.give_term(&self.node) {
+        if let Some(until) = self.nodes.give_term(&self.node)? {
             tracing::info!(node = %self.node, instances = instances.len(), "resuming what the node has paused");
             session.send(Sent::Resume, Call::Resume(Resume { instances, until }));
         }
+        Ok(())
     }
 
     fn start_refused(&self, start: &Start, refusal: Refusal) {

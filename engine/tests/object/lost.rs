@@ -1,0 +1,102 @@
+//! Stories of an object whose node is lost.
+
+use std::time::Duration;
+
+use berth_common::ids::{Generation, NodeId};
+use berth_common::metering::Metered;
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::{Phase, Stop};
+use berth_engine::{Effect, Input, PublicState, Refused};
+
+use crate::desk::{Desk, instance, node, persist, refused, usage};
+
+/// The time of day when a desk's own clock says 0.
+const WALL_MS: u64 = 1_000_000;
+const SIGKILL: i32 = 9;
+
+/// The node is given up, which was last heard of at this time of the desk.
+fn lose(desk: &mut Desk, heard_ms: u64) -> Vec<Effect> {
+    desk.input(Input::NodeLost { node: node(), heard_ms: WALL_MS + heard_ms })
+}
+
+#[test]
+fn who_waits_gets_another_instance_and_the_lost_ones_usage_is_estimated_until_its_node_was_last_heard_of() {
+    let mut desk = Desk::new();
+    let hold = desk.healthy();
+    desk.at(20_000);
+    let ended = lose(&mut desk, 4_000);
+    let life = usage(&ended).unwrap();
+    assert_eq!((life.reason, life.estimated, life.lived_cs), (ExitReason::NodeLost, true, 400));
+    assert!(ended.iter().any(|effect| matches!(effect, Effect::Unreserve { .. })));
+    assert_eq!(desk.acquire(2), [], "it waits for the end to be durable");
+    let next = desk.persisted(persist(&ended));
+    let [Effect::Forget { .. }, Effect::Reserve(demand)] = &next[..] else { panic!("{next:?}") };
+    assert_eq!(demand.generation, Generation(2));
+    assert_eq!(desk.release(hold), [], "what the lost one served is over");
+    let write = persist(&desk.reserved(2, Ok(2)));
+    desk.persisted(write);
+    desk.status(2, 2, Phase::Ready);
+    assert_eq!(desk.view().state, PublicState::Healthy);
+}
+
+#[test]
+fn who_waits_already_has_the_time_of_a_start_from_then_on() {
+    let mut desk = Desk::new();
+    desk.starting();
+    desk.at(100);
+    let ended = lose(&mut desk, 0);
+    assert_eq!(refused(&ended), [], "nobody is refused");
+    assert_eq!(usage(&ended), None, "it is not known to have run");
+    let next = desk.persisted(persist(&ended));
+    assert!(matches!(&next[..], [Effect::Forget { .. }, Effect::Reserve(_)]), "{next:?}");
+    let write = persist(&desk.reserved(2, Ok(2)));
+    desk.persisted(write);
+    assert_eq!(refused(&desk.status(2, 2, Phase::Ready)), []);
+}
+
+#[test]
+fn an_object_without_requests_is_not_started_again() {
+    let mut desk = Desk::new();
+    let hold = desk.healthy();
+    desk.release(hold);
+    let ended = lose(&mut desk, 0);
+    let next = desk.persisted(persist(&ended));
+    assert!(matches!(&next[..], [Effect::Forget { .. }]), "{next:?}");
+}
+
+#[test]
+fn where_no_node_is_left_requests_wait_for_one_and_are_then_refused() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    let ended = lose(&mut desk, 0);
+    desk.acquire(2);
+    desk.persisted(persist(&ended));
+    assert_eq!(desk.reserved(2, Err(Refused::NoNode)), []);
+    assert_eq!(refused(&desk.at(120_000)).len(), 1);
+}
+
+#[test]
+fn other_nodes_are_not_concerned() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    let other: NodeId = "other".parse().unwrap();
+    assert_eq!(desk.input(Input::NodeLost { node: other, heard_ms: 0 }), []);
+}
+
+#[test]
+fn a_node_that_returns_has_its_instance_ended_and_its_true_usage_taken() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    let ended = lose(&mut desk, 0);
+    desk.persisted(persist(&ended));
+    let kill = Stop { instance: instance(1), signal: SIGKILL, grace_ms: 0 };
+    assert_eq!(desk.frozen(1, 1), [Effect::Stop { node: node(), stop: kill }], "and it is not resumed");
+    let metered = Metered { estimated: false, ..Metered::estimate(WALL_MS, Duration::from_secs(9)) };
+    let exited = Phase::Exited(Outcome::signalled(SIGKILL));
+    let measured =
+        Effect::Measured { node: node(), instance: instance(1), metered: Box::new(metered.clone()) };
+    assert_eq!(desk.report(1, 1, exited.clone(), Some(metered.clone())), [measured]);
+    let estimate = Metered { estimated: true, ..metered };
+    let forget = Effect::Forget { node: node(), instance: instance(1), ended: None };
+    assert_eq!(desk.report(1, 1, exited, Some(estimate)), [forget], "an estimate is no better than ours");
+}
