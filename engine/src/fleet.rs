@@ -62,7 +62,9 @@ struct ClassUse {
 #[derive(Debug)]
 struct Reservation {
     node: usize,
-    demand: Demand,
+    generation: Generation,
+    resources: Resources,
+    class: (AppName, ClassName),
     /// Whether it counts for the starts of its node.
     is_starting: bool,
     /// How the node was chosen; `None` if another process has done so.
@@ -161,7 +163,7 @@ impl Fleet {
     pub fn restore(&mut self, demand: &Demand, node: &NodeId) {
         self.release(demand.object, Generation(u64::MAX));
         let node = self.nodes.number_or_new(node);
-        self.book(Reservation { node, demand: demand.clone(), is_starting: false, chosen: None });
+        self.book(demand, node, None);
     }
 
     /// Chooses a node with room and reserves it. An object has one reservation at most: an older one is released.
@@ -178,8 +180,7 @@ impl Fleet {
         }
         let chosen = self.choose(demand)?;
         let node = self.nodes.get(chosen.node).id.clone();
-        let (demand, chosen, number) = (demand.clone(), Some(chosen), chosen.node);
-        self.book(Reservation { node: number, demand, is_starting: true, chosen });
+        self.book(demand, chosen.node, Some(chosen));
         Ok(node)
     }
 
@@ -196,39 +197,48 @@ impl Fleet {
     /// Releases the reservation of an object for this or an earlier generation.
     pub fn release(&mut self, object: ObjectId, generation: Generation) {
         let Entry::Occupied(held) = self.reservations.entry(object) else { return };
-        if held.get().demand.generation <= generation {
+        if held.get().generation <= generation {
             let held = held.remove();
             self.unbook(&held);
         }
     }
 
-    fn book(&mut self, held: Reservation) {
-        let (demand, number) = (&held.demand, held.node);
+    /// `chosen`: how, if this fleet has chosen the node for an instance that is still to start.
+    fn book(&mut self, demand: &Demand, number: usize, chosen: Option<Chosen>) {
+        let Demand { generation, resources, .. } = *demand;
+        let is_starting = chosen.is_some();
         let node = self.nodes.get_mut(number);
-        node.used.add(&demand.resources);
-        node.starting += u32::from(held.is_starting);
-        let class = self.classes.entry(demand.class.clone()).or_default();
-        class.instances += 1;
-        *class.on.entry(number).or_default() += 1;
-        let app = self.apps.entry(demand.class.0.clone()).or_default();
-        *app = app.plus(&demand.resources);
+        node.used.add(&resources);
+        node.starting += u32::from(is_starting);
+        let class = demand.class.clone();
+        if !self.apps.contains_key(&class.0) {
+            self.apps.insert(class.0.clone(), AppUse::default());
+        }
+        if let Some(app) = self.apps.get_mut(&class.0) {
+            *app = app.plus(&resources);
+        }
+        match self.classes.get_mut(&class) {
+            Some(used) => used.enter(number),
+            None => self.classes.entry(class.clone()).or_default().enter(number),
+        }
+        let held = Reservation { node: number, generation, resources, class, is_starting, chosen };
         self.reservations.insert(demand.object, held);
     }
 
     /// The reverse of `book`.
-    fn unbook(&mut self, Reservation { node: number, demand, is_starting, .. }: &Reservation) {
-        let node = self.nodes.get_mut(*number);
-        node.used.subtract(&demand.resources);
-        node.starting = node.starting.saturating_sub(u32::from(*is_starting));
-        let class = self.classes.get_mut(&demand.class).expect("a reservation counts for its class");
-        class.leave(*number);
+    fn unbook(&mut self, held: &Reservation) {
+        let node = self.nodes.get_mut(held.node);
+        node.used.subtract(&held.resources);
+        node.starting = node.starting.saturating_sub(u32::from(held.is_starting));
+        let class = self.classes.get_mut(&held.class).expect("a reservation counts for its class");
+        class.leave(held.node);
         if class.instances == 0 {
-            self.classes.remove(&demand.class);
+            self.classes.remove(&held.class);
         }
-        let used = self.apps.get_mut(&demand.class.0).expect("a reservation counts for its app");
-        *used = used.minus(&demand.resources);
+        let used = self.apps.get_mut(&held.class.0).expect("a reservation counts for its app");
+        *used = used.minus(&held.resources);
         if *used == AppUse::default() {
-            self.apps.remove(&demand.class.0);
+            self.apps.remove(&held.class.0);
         }
     }
 
@@ -249,42 +259,53 @@ impl Fleet {
     }
 
     fn choose(&mut self, demand: &Demand) -> Result<Chosen, Refused> {
+        let mut candidates = self.willing(demand);
+        self.nodes.keep_meeting(&mut candidates, &demand.constraints);
+        let spread = self.levels(demand, &candidates);
+        let levels = spread.as_deref().unwrap_or(std::slice::from_ref(&candidates));
+        let choice = Choice { nodes: &self.nodes, demand, candidates: &candidates };
+        choice.make(levels, &mut self.dice).ok_or_else(|| self.refusal(demand, &candidates))
+    }
+
+    /// The nodes that take instances, but for those that have refused this one.
+    fn willing(&self, demand: &Demand) -> Bits {
         let mut willing = self.nodes.open.clone();
         for number in demand.refused_by.iter().filter_map(|id| self.nodes.number(id)) {
             willing.set(number, false);
         }
-        let mut candidates = willing.clone();
-        self.nodes.keep_meeting(&mut candidates, &demand.constraints);
-        let levels = self.levels(demand, &candidates);
-        let choice = Choice { nodes: &self.nodes, demand, candidates: &candidates };
-        choice.make(&levels, &mut self.dice).ok_or_else(|| self.refusal(demand, &willing, &candidates))
+        willing
     }
 
-    fn levels(&self, demand: &Demand, candidates: &Bits) -> Vec<Bits> {
-        let on = demand.spread.and_then(|spread| Some((spread, &self.classes.get(&demand.class)?.on)));
-        match on {
-            None => vec![candidates.clone()],
-            Some((Spread::Node, on)) => choice::levels_of_nodes(candidates, on),
-            Some((Spread::Region, on)) => {
-                choice::levels_of_regions(candidates, self.nodes.by_region().into_values(), on)
+    /// The candidates in parts, if the class spreads and has instances.
+    fn levels(&self, demand: &Demand, candidates: &Bits) -> Option<Vec<Bits>> {
+        let (spread, class) = (demand.spread?, self.classes.get(&demand.class)?);
+        Some(match spread {
+            Spread::Node => choice::levels_of_nodes(candidates, &class.on),
+            Spread::Region => {
+                choice::levels_of_regions(candidates, self.nodes.by_region().into_values(), &class.on)
             }
-        }
+        })
     }
 
     /// Why none was chosen.
-    fn refusal(&self, demand: &Demand, willing: &Bits, candidates: &Bits) -> Refused {
+    fn refusal(&self, demand: &Demand, candidates: &Bits) -> Refused {
+        let willing = self.willing(demand);
         if willing.is_empty() {
             return Refused::NoNode;
         }
-        let unmet = || self.nodes.unmet(willing, &demand.constraints);
-        let lacking =
-            candidates.iter().filter_map(|number| self.nodes.get(number).lacks(&demand.resources)).last();
-        let what = lacking.map(|lack| lack.to_string()).or_else(unmet);
+        let lacks = |number| self.nodes.get(number).lacks(&demand.resources);
+        let lacking = candidates.iter().filter_map(lacks).last().map(|lack| lack.to_string());
+        let what = lacking.or_else(|| self.nodes.unmet(&willing, &demand.constraints));
         Refused::NoCapacity { what: what.unwrap_or_default() }
     }
 }
 
 impl ClassUse {
+    fn enter(&mut self, number: usize) {
+        self.instances += 1;
+        *self.on.entry(number).or_default() += 1;
+    }
+
     fn leave(&mut self, number: usize) {
         self.instances -= 1;
         if let Some(count) = self.on.get_mut(&number) {

@@ -17,9 +17,22 @@ impl Bits {
         self.0.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
     }
 
-    /// Becomes equal to another set, in the memory that this one has.
-    pub(super) fn copy(&mut self, other: &Self) {
-        self.0.clone_from(&other.0);
+    /// Becomes what is in the first two sets and in the third, if there is one, but not in any of the others. In one pass,
+    /// since every choice does this.
+    pub(super) fn fill(
+        &mut self,
+        [first, second]: [&Self; 2],
+        third: Option<&Self>,
+        without: [Option<&Self>; 2],
+    ) {
+        self.0.clear();
+        let word =
+            |bits: Option<&Self>, index: usize| bits.and_then(|bits| bits.0.get(index)).copied().unwrap_or(0);
+        for (index, (first, second)) in first.0.iter().zip(&second.0).enumerate() {
+            let third = if third.is_some() { word(third, index) } else { u64::MAX };
+            let without = word(without[0], index) | word(without[1], index);
+            self.0.push(first & second & third & !without);
+        }
     }
 
     pub(super) fn add_all(&mut self, other: &Self) {
@@ -31,11 +44,6 @@ impl Bits {
     pub(super) fn keep(&mut self, other: &Self) {
         self.0.truncate(other.0.len());
         self.0.iter_mut().zip(&other.0).for_each(|(own, other)| *own &= other);
-    }
-
-    /// Keeps what is not in the other set.
-    pub(super) fn remove_all(&mut self, other: &Self) {
-        self.0.iter_mut().zip(&other.0).for_each(|(own, other)| *own &= !other);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -98,8 +106,12 @@ mod tests {
         let mut kept = of(&[1, 2, 200]);
         kept.keep(&of(&[2, 3]));
         assert_eq!(kept.iter().collect::<Vec<_>>(), [2]);
-        let mut rest = of(&[1, 2]);
-        rest.remove_all(&of(&[2, 300]));
+        let mut rest = of(&[7, 900]);
+        rest.fill(
+            [&of(&[1, 2, 3, 70]), &of(&[1, 2, 3])],
+            Some(&of(&[1, 3, 300])),
+            [None, Some(&of(&[3, 300]))],
+        );
         assert_eq!(rest.iter().collect::<Vec<_>>(), [1]);
         rest.add_all(&of(&[300]));
         assert_eq!(rest.iter().collect::<Vec<_>>(), [1, 300]);

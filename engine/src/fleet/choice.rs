@@ -94,16 +94,9 @@ impl Choice<'_> {
         if holds && holders.is_none() {
             return false;
         }
-        group.copy(&self.nodes.bands[band]);
-        group.keep(level);
-        match holders {
-            Some(holders) if holds => group.keep(holders),
-            Some(holders) => group.remove_all(holders),
-            None => {}
-        }
-        if !is_last_resort {
-            group.remove_all(&self.nodes.unsteady);
-        }
+        let (with, without) = if holds { (holders, None) } else { (None, holders) };
+        let unsteady = (!is_last_resort).then_some(&self.nodes.unsteady);
+        group.fill([&self.nodes.bands[band], level], with, [without, unsteady]);
         !group.is_empty()
     }
 

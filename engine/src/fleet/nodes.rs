@@ -107,17 +107,18 @@ impl Nodes {
         if constraints.are_none() {
             return;
         }
-        if !self.meeting.contains_key(constraints) {
-            if self.meeting.len() >= MAX_REMEMBERED {
-                self.meeting.clear();
-            }
-            let mut meeting = Bits::default();
-            for (number, node) in self.all.iter().enumerate() {
-                meeting.set(number, node.meets(constraints));
-            }
-            self.meeting.insert(constraints.clone(), meeting);
+        if let Some(meeting) = self.meeting.get(constraints) {
+            return nodes.keep(meeting);
         }
-        nodes.keep(&self.meeting[constraints]);
+        if self.meeting.len() >= MAX_REMEMBERED {
+            self.meeting.clear();
+        }
+        let mut meeting = Bits::default();
+        for (number, node) in self.iter() {
+            meeting.set(number, node.unmet(constraints).is_none());
+        }
+        nodes.keep(&meeting);
+        self.meeting.insert(constraints.clone(), meeting);
     }
 
     /// What a constraint is that none of these nodes meets together with those before it, in words.
@@ -140,9 +141,5 @@ impl Nodes {
 impl Node {
     pub(super) fn unmet<'a>(&self, constraints: &'a Constraints) -> Option<Unmet<'a>> {
         constraints.unmet(self.architecture, self.region.as_deref(), &self.labels)
-    }
-
-    fn meets(&self, constraints: &Constraints) -> bool {
-        self.unmet(constraints).is_none()
     }
 }
