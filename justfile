@@ -80,6 +80,11 @@ bench-neighbours:
     cargo build --profile measure --workspace --bins
     "${CARGO_TARGET_DIR:-target}/measure/bench-neighbours"
 
+# what a reservation of room takes with 10 and with 1,000 nodes; writes target/bench/placement.json
+bench-placement:
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-placement"
+
 # requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
 bench-proxy:
     cargo build --profile measure --workspace --bins

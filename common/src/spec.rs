@@ -4,6 +4,7 @@
 mod content;
 mod logs;
 mod path;
+mod placement;
 mod program;
 mod route;
 mod start_rate;
@@ -24,6 +25,7 @@ pub use content::{
 };
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
+pub use placement::{PlacementSpec, Spread};
 pub use program::{
     BeforeAssets, ImportTarget, MAX_FLAGS, MAX_IMPORTS, MAX_MODULE_NAME_BYTES, MAX_MODULES,
     MAX_PROGRAM_NAMES, MAX_PROGRAM_ROUTES, MAX_VARS, Program, ProgramLimits, ProgramModule, ProgramRoute,

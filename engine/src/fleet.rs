@@ -2,60 +2,40 @@
 //!
 //! All shards of an edge share one fleet. A reservation only keeps the shards from overbooking a node; the agent may
 //! still refuse the start.
+//!
+//! This file books and releases; `choice` chooses, `nodes` knows which nodes have what, `why` tells how it came about.
+
+mod bits;
+mod choice;
+mod demand;
+mod dice;
+mod distance;
+mod node;
+mod nodes;
+mod room;
+mod why;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
-use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId, ObjectKey};
+use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
-use berth_common::spec::{AppLimits, ClassSpec, Resources};
+use berth_common::spec::{AppLimits, Resources, Spread};
 use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit, DiskSlots, Room};
 
+use self::bits::Bits;
+use self::choice::{Choice, Chosen, OnNodes};
+use self::dice::Dice;
+use self::nodes::Nodes;
+use self::room::{AppUse, Used};
 use crate::refused::Refused;
 
-/// The room that one instance needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Demand {
-    /// The object.
-    pub object: ObjectId,
-    /// The generation that the instance will be.
-    pub generation: Generation,
-    /// The limits of the instance, all of which are reserved.
-    pub resources: Resources,
-    /// Its class, for the class's limit.
-    pub class: (AppName, ClassName),
-    /// Most instances that the class may have.
-    pub max_instances: Option<u32>,
-    /// The limits of all instances of the app together.
-    pub limits: AppLimits,
-    /// Its image.
-    pub image: Digest,
-    /// The architectures that the image runs on; empty if not known.
-    pub architectures: BTreeSet<Architecture>,
-    /// The nodes that have refused it.
-    pub refused_by: BTreeSet<NodeId>,
-}
-
-impl Demand {
-    /// The demand of an instance of this class for this object.
-    pub fn of(key: &ObjectKey, generation: Generation, class: &ClassSpec) -> Self {
-        Self {
-            object: key.id(),
-            generation,
-            resources: class.recipe.resources,
-            class: (key.app.clone(), key.class.clone()),
-            max_instances: class.max_instances,
-            limits: class.of_app.limits,
-            image: class.recipe.image.digest,
-            architectures: class.recipe.image.architectures.clone(),
-            refused_by: BTreeSet::new(),
-        }
-    }
-}
+pub use self::demand::{Constraints, Demand, Unmet};
+pub use self::why::{Looked, Taken, Verdict};
 
 /// What a node lacks for one such instance even while it has no other, if anything: it could never hold one.
 pub fn lacks_when_empty(capacity: &Capacity, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
-    Used::default().lacks(capacity, disk, resources)
+    Used::default().lacks(capacity, disk, resources).map(|lack| lack.to_string())
 }
 
 /// The limit of its app that one such instance exceeds by itself, if any.
@@ -64,124 +44,133 @@ pub fn exceeds_alone(resources: &Resources, limits: &AppLimits) -> Option<String
 }
 
 /// The nodes and the reservations on them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fleet {
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: Nodes,
     reservations: HashMap<ObjectId, Reservation>,
-    classes: HashMap<(AppName, ClassName), u32>,
+    classes: HashMap<(AppName, ClassName), ClassUse>,
     apps: HashMap<AppName, AppUse>,
-}
-
-/// The resources reserved for all instances of one app.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct AppUse {
-    memory_bytes: u64,
-    cpu_sixteenths: u32,
-    disk_bytes: u64,
+    dice: Dice,
 }
 
 #[derive(Debug, Default)]
-struct Node {
-    /// `None` while the node is not connected.
-    capacity: Option<Capacity>,
-    disk: DiskCapacity,
-    draining: bool,
-    /// The architecture of its programs, if reported.
-    architecture: Option<Architecture>,
-    /// The images that it has.
-    images: HashSet<Digest>,
-    used: Used,
-    /// What it has last said that instances of all edges take.
-    told: Option<Capacity>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Used {
-    memory_bytes: u64,
-    cpu_sixteenths: u32,
+struct ClassUse {
     instances: u32,
-    /// Number of disks by size in bytes, without those in memory.
-    disks: BTreeMap<u64, u32>,
+    on: OnNodes,
 }
 
 #[derive(Debug)]
 struct Reservation {
-    node: NodeId,
-    demand: Demand,
+    node: usize,
+    generation: Generation,
+    resources: Resources,
+    class: (AppName, ClassName),
+    /// Whether it counts for the starts of its node.
+    is_starting: bool,
+    /// How the node was chosen; `None` if another process has done so.
+    chosen: Option<Chosen>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Fleet {
-    /// No nodes yet.
+    /// No nodes yet. Chance is always the same.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_seed(0)
+    }
+
+    /// No nodes yet. Edges with different seeds do not all choose the same nodes.
+    pub fn with_seed(seed: u64) -> Self {
+        Self {
+            nodes: Nodes::default(),
+            reservations: HashMap::new(),
+            classes: HashMap::new(),
+            apps: HashMap::new(),
+            dice: Dice::new(seed),
+        }
     }
 
     /// Records that a node is connected and has this capacity.
     pub fn node_up(&mut self, id: NodeId, capacity: Capacity, disk: DiskCapacity, draining: bool) {
-        let node = self.nodes.entry(id).or_default();
-        node.capacity = Some(capacity);
-        node.disk = disk;
-        node.draining = draining;
+        self.nodes.update(&id, |node| {
+            node.capacity = Some(capacity);
+            node.disk = disk;
+            node.draining = draining;
+        });
     }
 
     /// Records whether a node accepts new instances.
     pub fn node_draining(&mut self, id: &NodeId, draining: bool) {
-        self.node(id).draining = draining;
+        self.nodes.update(id, |node| node.draining = draining);
     }
 
     /// Records the architecture of a node.
     pub fn node_is(&mut self, id: &NodeId, architecture: Option<Architecture>) {
-        self.node(id).architecture = architecture;
+        self.nodes.describe(id, |node| node.architecture = architecture);
+    }
+
+    /// Records where a node is, and how its owner has labelled it.
+    pub fn node_described(&mut self, id: &NodeId, region: Option<String>, labels: BTreeMap<String, String>) {
+        self.nodes.describe(id, |node| (node.region, node.labels) = (region, labels));
     }
 
     /// Records whether a node has an image.
     pub fn node_holds(&mut self, id: &NodeId, image: Digest, holds: bool) {
-        let images = &mut self.node(id).images;
-        if holds {
-            images.insert(image);
-        } else {
-            images.remove(&image);
-        }
+        self.nodes.set_holds(id, image, holds);
     }
 
-    /// What is known of a node. News of it may come before it is up.
-    fn node(&mut self, id: &NodeId) -> &mut Node {
-        self.nodes.entry(id.clone()).or_default()
+    /// Records how long a round trip to a node took, in microseconds.
+    pub fn node_measured(&mut self, id: &NodeId, round_trip_us: u64) {
+        self.nodes.measure(id, Some(round_trip_us));
+    }
+
+    /// Records whether a node was lost several times of late: it is chosen last.
+    pub fn node_unsteady(&mut self, id: &NodeId, is_unsteady: bool) {
+        self.nodes.set_unsteady(id, is_unsteady);
+    }
+
+    /// Records how many instances a node starts at once. From then on [`Self::started`] has to be told.
+    pub fn node_starts(&mut self, id: &NodeId, at_once: u32) {
+        self.nodes.update(id, |node| node.starts_at_once = Some(at_once));
     }
 
     /// Records what a node says is taken of its room. That is a little old and counts other edges' instances, so no request
     /// is refused because of it: the node that says that it is full is asked last. Slots that it does not name cannot be used.
     pub fn node_room(&mut self, id: &NodeId, room: &Room) {
-        let node = self.node(id);
-        node.told = Some(room.used);
-        if matches!(node.disk.limit, DiskLimit::Loop | DiskLimit::ProjectQuota) {
-            node.disk.slots =
-                room.slots.iter().map(|slots| DiskSlots { bytes: slots.bytes, count: slots.count }).collect();
-        }
+        self.nodes.update(id, |node| {
+            node.told = Some(room.used);
+            if matches!(node.disk.limit, DiskLimit::Loop | DiskLimit::ProjectQuota) {
+                let slots = room.slots.iter();
+                node.disk.slots =
+                    slots.map(|slots| DiskSlots { bytes: slots.bytes, count: slots.count }).collect();
+            }
+        });
     }
 
     /// Records that a node is not connected. Its reservations stay: its instances may still run.
     pub fn node_down(&mut self, id: &NodeId) {
-        if let Some(node) = self.nodes.get_mut(id) {
-            node.capacity = None;
-            node.told = None;
+        if self.nodes.number(id).is_some() {
+            self.nodes.update(id, |node| (node.capacity, node.told) = (None, None));
+            self.nodes.measure(id, None);
         }
     }
 
     /// Reserves room for an instance that is on a node already.
     pub fn restore(&mut self, demand: &Demand, node: &NodeId) {
         self.release(demand.object, Generation(u64::MAX));
-        self.book(demand.clone(), node.clone());
+        let node = self.nodes.number_or_new(node);
+        self.book(demand, node, None);
     }
 
-    /// Chooses a node with room and reserves it. Nodes that say that they are full come
-    /// last; before them those that must fetch the image; among
-    /// equals the one with the fewest instances wins, so that instances spread. An object has one reservation at most:
-    /// an older one is released.
+    /// Chooses a node with room and reserves it. An object has one reservation at most: an older one is released.
     pub fn reserve(&mut self, demand: &Demand) -> Result<NodeId, Refused> {
         self.release(demand.object, Generation(u64::MAX));
         if let Some(limit) = demand.max_instances
-            && self.classes.get(&demand.class).copied().unwrap_or(0) >= limit
+            && self.classes.get(&demand.class).is_some_and(|class| class.instances >= limit)
         {
             return Err(Refused::ClassLimit { limit });
         }
@@ -189,200 +178,142 @@ impl Fleet {
         if let Some(what) = used.exceeds(&demand.limits) {
             return Err(Refused::AppLimit { what });
         }
-        let node = self.choose(demand)?;
-        self.book(demand.clone(), node.clone());
+        let chosen = self.choose(demand)?;
+        let node = self.nodes.get(chosen.node).id.clone();
+        self.book(demand, chosen.node, Some(chosen));
         Ok(node)
+    }
+
+    /// An object's instance has started: another may start in its place.
+    pub fn started(&mut self, object: ObjectId) {
+        if let Some(held) = self.reservations.get_mut(&object)
+            && std::mem::take(&mut held.is_starting)
+        {
+            let node = self.nodes.get_mut(held.node);
+            node.starting = node.starting.saturating_sub(1);
+        }
     }
 
     /// Releases the reservation of an object for this or an earlier generation.
     pub fn release(&mut self, object: ObjectId, generation: Generation) {
         let Entry::Occupied(held) = self.reservations.entry(object) else { return };
-        if held.get().demand.generation > generation {
-            return;
+        if held.get().generation <= generation {
+            let held = held.remove();
+            self.unbook(&held);
         }
-        let Reservation { node, demand } = held.remove();
-        self.unbook(&demand, &node);
+    }
+
+    /// `chosen`: how, if this fleet has chosen the node for an instance that is still to start.
+    fn book(&mut self, demand: &Demand, number: usize, chosen: Option<Chosen>) {
+        let Demand { generation, resources, .. } = *demand;
+        let is_starting = chosen.is_some();
+        let node = self.nodes.get_mut(number);
+        node.used.add(&resources);
+        node.starting += u32::from(is_starting);
+        let class = demand.class.clone();
+        if !self.apps.contains_key(&class.0) {
+            self.apps.insert(class.0.clone(), AppUse::default());
+        }
+        if let Some(app) = self.apps.get_mut(&class.0) {
+            *app = app.plus(&resources);
+        }
+        match self.classes.get_mut(&class) {
+            Some(used) => used.enter(number),
+            None => self.classes.entry(class.clone()).or_default().enter(number),
+        }
+        let held = Reservation { node: number, generation, resources, class, is_starting, chosen };
+        self.reservations.insert(demand.object, held);
     }
 
     /// The reverse of `book`.
-    fn unbook(&mut self, demand: &Demand, node: &NodeId) {
-        let node = self.nodes.get_mut(node).expect("a reservation is on a known node");
-        node.used.subtract(&demand.resources);
-        let count = self.classes.get_mut(&demand.class).expect("a reservation counts for its class");
-        *count -= 1;
-        if *count == 0 {
-            self.classes.remove(&demand.class);
+    fn unbook(&mut self, held: &Reservation) {
+        let node = self.nodes.get_mut(held.node);
+        node.used.subtract(&held.resources);
+        node.starting = node.starting.saturating_sub(u32::from(held.is_starting));
+        let class = self.classes.get_mut(&held.class).expect("a reservation counts for its class");
+        class.leave(held.node);
+        if class.instances == 0 {
+            self.classes.remove(&held.class);
         }
-        let used = self.apps.get_mut(&demand.class.0).expect("a reservation counts for its app");
-        *used = used.minus(&demand.resources);
+        let used = self.apps.get_mut(&held.class.0).expect("a reservation counts for its app");
+        *used = used.minus(&held.resources);
         if *used == AppUse::default() {
-            self.apps.remove(&demand.class.0);
+            self.apps.remove(&held.class.0);
         }
     }
 
     /// How many instances are reserved on a node.
     pub fn instances_on(&self, node: &NodeId) -> u32 {
-        self.nodes.get(node).map_or(0, |node| node.used.instances)
+        self.nodes.number(node).map_or(0, |number| self.nodes.get(number).used.instances)
     }
 
-    fn choose(&self, demand: &Demand) -> Result<NodeId, Refused> {
-        let mut lacking = None;
-        let mut best: Option<(&NodeId, (bool, bool, u32))> = None;
-        for (id, node) in &self.nodes {
-            let able = !node.draining && !demand.refused_by.contains(id);
-            let Some(capacity) = node.capacity.filter(|_| able) else { continue };
-            if let Some(what) = node.lacks(&capacity, demand) {
-                lacking = Some(what);
-                continue;
-            }
-            let full = node.says_that_it_is_full(&capacity, &demand.resources);
-            let rank = (full, !node.images.contains(&demand.image), node.used.instances);
-            if best.is_none_or(|(_, least)| rank < least) {
-                best = Some((id, rank));
-            }
+    /// What a choice for this demand makes of each node now, in the order in which they became known.
+    pub fn look(&self, demand: &Demand) -> Vec<Looked> {
+        why::look(&self.nodes, demand)
+    }
+
+    /// How the node of an object's instance was chosen, if this fleet has done so.
+    pub fn taken(&self, object: ObjectId) -> Option<Taken> {
+        let chosen = self.reservations.get(&object)?.chosen?;
+        Some(Taken::of(chosen, &self.nodes))
+    }
+
+    fn choose(&mut self, demand: &Demand) -> Result<Chosen, Refused> {
+        let mut candidates = self.willing(demand);
+        self.nodes.keep_meeting(&mut candidates, &demand.constraints);
+        let spread = self.levels(demand, &candidates);
+        let levels = spread.as_deref().unwrap_or(std::slice::from_ref(&candidates));
+        let choice = Choice { nodes: &self.nodes, demand, candidates: &candidates };
+        choice.make(levels, &mut self.dice).ok_or_else(|| self.refusal(demand, &candidates))
+    }
+
+    /// The nodes that take instances, but for those that have refused this one.
+    fn willing(&self, demand: &Demand) -> Bits {
+        let mut willing = self.nodes.open.clone();
+        for number in demand.refused_by.iter().filter_map(|id| self.nodes.number(id)) {
+            willing.set(number, false);
         }
-        match (best, lacking) {
-            (Some((id, _)), _) => Ok(id.clone()),
-            (None, Some(what)) => Err(Refused::NoCapacity { what }),
-            (None, None) => Err(Refused::NoNode),
-        }
+        willing
     }
 
-    fn book(&mut self, demand: Demand, node: NodeId) {
-        self.nodes.entry(node.clone()).or_default().used.add(&demand.resources);
-        *self.classes.entry(demand.class.clone()).or_default() += 1;
-        let app = self.apps.entry(demand.class.0.clone()).or_default();
-        *app = app.plus(&demand.resources);
-        self.reservations.insert(demand.object, Reservation { node, demand });
-    }
-}
-
-impl Node {
-    fn says_that_it_is_full(&self, capacity: &Capacity, wanted: &Resources) -> bool {
-        self.told.is_some_and(|told| {
-            told.instances >= capacity.instances
-                || told.memory_bytes.saturating_add(wanted.memory_bytes) > capacity.memory_bytes
-                || told.cpu_sixteenths.saturating_add(wanted.cpu_sixteenths) > capacity.cpu_sixteenths
+    /// The candidates in parts, if the class spreads and has instances.
+    fn levels(&self, demand: &Demand, candidates: &Bits) -> Option<Vec<Bits>> {
+        let (spread, class) = (demand.spread?, self.classes.get(&demand.class)?);
+        Some(match spread {
+            Spread::Node => choice::levels_of_nodes(candidates, &class.on),
+            Spread::Region => {
+                choice::levels_of_regions(candidates, self.nodes.by_region().into_values(), &class.on)
+            }
         })
     }
 
-    /// The resource that is lacking for this demand, if any.
-    fn lacks(&self, capacity: &Capacity, demand: &Demand) -> Option<String> {
-        let made_for = &demand.architectures;
-        let runs = self.architecture.is_none_or(|own| made_for.is_empty() || made_for.contains(&own));
-        if !runs {
-            let names: Vec<String> = made_for.iter().map(|one| format!("linux/{one}")).collect();
-            return Some(format!("none runs what the image is made for ({})", names.join(", ")));
+    /// Why none was chosen.
+    fn refusal(&self, demand: &Demand, candidates: &Bits) -> Refused {
+        let willing = self.willing(demand);
+        if willing.is_empty() {
+            return Refused::NoNode;
         }
-        self.used.lacks(capacity, &self.disk, &demand.resources)
+        let lacks = |number| self.nodes.get(number).lacks(&demand.resources);
+        let lacking = candidates.iter().filter_map(lacks).last().map(|lack| lack.to_string());
+        let what = lacking.or_else(|| self.nodes.unmet(&willing, &demand.constraints));
+        Refused::NoCapacity { what: what.unwrap_or_default() }
     }
 }
 
-impl AppUse {
-    fn plus(self, resources: &Resources) -> Self {
-        Self {
-            memory_bytes: self.memory_bytes.saturating_add(resources.memory_bytes),
-            cpu_sixteenths: self.cpu_sixteenths.saturating_add(resources.cpu_sixteenths),
-            disk_bytes: self.disk_bytes.saturating_add(resources.disk_bytes),
-        }
+impl ClassUse {
+    fn enter(&mut self, number: usize) {
+        self.instances += 1;
+        *self.on.entry(number).or_default() += 1;
     }
 
-    fn minus(self, resources: &Resources) -> Self {
-        Self {
-            memory_bytes: self.memory_bytes.saturating_sub(resources.memory_bytes),
-            cpu_sixteenths: self.cpu_sixteenths.saturating_sub(resources.cpu_sixteenths),
-            disk_bytes: self.disk_bytes.saturating_sub(resources.disk_bytes),
-        }
-    }
-
-    /// The resource and limit that are exceeded, if any.
-    fn exceeds(self, limits: &AppLimits) -> Option<String> {
-        if self.memory_bytes > limits.memory_bytes {
-            Some(format!("{} bytes of memory", limits.memory_bytes))
-        } else if self.cpu_sixteenths > limits.cpu_sixteenths {
-            Some(format!("{} vCPU", f64::from(limits.cpu_sixteenths) / 16.0))
-        } else if self.disk_bytes > limits.disk_bytes {
-            Some(format!("{} bytes of disk", limits.disk_bytes))
-        } else {
-            None
-        }
-    }
-}
-
-impl Used {
-    fn add(&mut self, resources: &Resources) {
-        self.memory_bytes = self.memory_bytes.saturating_add(resources.memory_bytes);
-        self.cpu_sixteenths = self.cpu_sixteenths.saturating_add(resources.cpu_sixteenths);
-        self.instances = self.instances.saturating_add(1);
-        if !resources.disk_in_memory {
-            *self.disks.entry(resources.disk_bytes).or_default() += 1;
-        }
-    }
-
-    fn subtract(&mut self, resources: &Resources) {
-        self.memory_bytes = self.memory_bytes.saturating_sub(resources.memory_bytes);
-        self.cpu_sixteenths = self.cpu_sixteenths.saturating_sub(resources.cpu_sixteenths);
-        self.instances = self.instances.saturating_sub(1);
-        if resources.disk_in_memory {
-            return;
-        }
-        if let Some(count) = self.disks.get_mut(&resources.disk_bytes) {
+    fn leave(&mut self, number: usize) {
+        self.instances -= 1;
+        if let Some(count) = self.on.get_mut(&number) {
             *count -= 1;
             if *count == 0 {
-                self.disks.remove(&resources.disk_bytes);
+                self.on.remove(&number);
             }
         }
-    }
-
-    /// The resource that is lacking for this demand, if any.
-    fn lacks(&self, capacity: &Capacity, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
-        let mut with = self.clone();
-        with.add(resources);
-        if with.instances > capacity.instances {
-            Some("instances".to_owned())
-        } else if with.memory_bytes > capacity.memory_bytes {
-            Some("memory".to_owned())
-        } else if with.cpu_sixteenths > capacity.cpu_sixteenths {
-            Some("CPU".to_owned())
-        } else {
-            with.lacks_disk(disk, resources)
-        }
-    }
-
-    fn lacks_disk(&self, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
-        if resources.disk_in_memory {
-            return (!disk.in_memory)
-                .then(|| "disks in memory, which this node's kernel cannot give".to_owned());
-        }
-        let bytes = resources.disk_bytes;
-        match disk.limit {
-            DiskLimit::Unenforced => None,
-            DiskLimit::None => Some(format!(
-                "disk slots of {bytes} bytes, of which the node has none: as root, `berth-agent prepare --disk-slots` \
-                 makes some; or run the agent with --disk-limit unenforced, or give the class disk_in_memory = true"
-            )),
-            _ => (!self.disks_fit(&disk.slots)).then(|| format!("disk slots of {bytes} bytes")),
-        }
-    }
-
-    /// Whether every disk finds a slot that is large enough: disks in ascending size each take the smallest free slot.
-    fn disks_fit(&self, slots: &[DiskSlots]) -> bool {
-        let mut left = slots.iter().map(|slots| (slots.bytes, slots.count));
-        let mut free = left.next();
-        for (bytes, count) in &self.disks {
-            let mut wanted = *count;
-            while wanted > 0 {
-                let Some((size, count)) = &mut free else { return false };
-                if *size < *bytes || *count == 0 {
-                    free = left.next();
-                    continue;
-                }
-                let taken = wanted.min(*count);
-                wanted -= taken;
-                *count -= taken;
-            }
-        }
-        true
     }
 }
 
