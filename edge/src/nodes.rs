@@ -419,7 +419,7 @@ mod tests {
     fn a_silent_node_is_given_up_once_and_promised_nothing_until_all_shards_know() {
         let (nodes, silent) = one_silent();
         let lost: Vec<NodeId> = nodes.lose(2, Duration::ZERO).into_iter().map(|lost| lost.node).collect();
-        assert_eq!(lost, [silent.clone()]);
+        assert_eq!(lost, std::slice::from_ref(&silent));
         assert_eq!(nodes.lose(2, Duration::ZERO), [], "once");
         nodes.stamped(&silent, stamp(90_000));
         assert_eq!(nodes.give_term(&silent), Err(GivenUp));

@@ -506,7 +506,7 @@ impl Objects {
                     ended.into_iter().for_each(|(object, outcome)| self.tell_end(object, &outcome));
                 }
                 Effect::Measured { node, instance, metered } => {
-                    self.replace_estimate(node, instance, metered)
+                    self.replace_estimate(node, instance, metered);
                 }
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),

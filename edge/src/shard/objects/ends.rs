@@ -40,7 +40,7 @@ impl Objects {
             (Ok(()), Some(link)) => link.send(Command::Forget(instance)),
             (Ok(()), None) => {}
             (Err(error), _) => {
-                tracing::warn!(%instance, %error, "the usage of a given-up instance was not written")
+                tracing::warn!(%instance, %error, "the usage of a given-up instance was not written");
             }
         };
         self.deps.store.commit(vec![Write::Measured { instance, metered }], Box::new(done));
