@@ -186,9 +186,9 @@ fn lost_and_found(
         .await?;
         eprintln!("answered elsewhere after {:?}", silent.elapsed());
         let second = placed(cluster).await?;
-        for number in 0..OBJECTS {
+        for (number, placed) in second.iter().enumerate() {
             let expected = if lost.contains(&number) { 2 } else { 1 };
-            ensure!(second[number] == (expected, "n2".to_owned()), "object {number}: {:?}", second[number]);
+            ensure!(*placed == (expected, "n2".to_owned()), "object {number}: {placed:?}");
         }
         comes_back(cluster).await?;
         wait::until("what the node still has to be ended", RESUMED_WITHIN, async || {
