@@ -147,10 +147,9 @@ fn one_after_the_other(object: &str, lives: &mut [Life]) -> Result<()> {
     lives.sort_by_key(|life| life.first_ms);
     for pair in lives.windows(2) {
         let [before, after] = pair else { continue };
-        ensure!(
-            before.last_ms < after.first_ms,
-            "object {object} has run twice at once: {before:?}, {after:?}"
-        );
+        let (last, first) = (before.last_ms, after.first_ms);
+        let both = format!("{} until {last} ms, {} from {first} ms", before.instance, after.instance);
+        ensure!(last < first, "object {object} has run twice at once: {both}");
     }
     Ok(())
 }
