@@ -216,7 +216,8 @@ async fn ask(client: &Client, object: usize, seen: &Mutex<Seen>) {
 }
 
 async fn write(admin: &Admin, id: &str, number: u64, seen: &Mutex<Seen>) {
-    let put = admin.put_bytes(&format!("/v1/containers/{id}/kv/number"), number.to_string());
+    let path = format!("/v1/containers/{id}/kv/number");
+    let put = admin.put_bytes(&path, number.to_string());
     if let Ok(Ok((status, _))) = tokio::time::timeout(PATIENCE, put).await
         && status.is_success()
     {
