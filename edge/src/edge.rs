@@ -63,6 +63,7 @@ use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, shard_of};
 use crate::tokens::Tokens;
 use crate::usage;
+use crate::window;
 
 /// How long requests in flight may take when the edge is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -322,6 +323,7 @@ impl Edge {
         let metrics = Metrics::new(count);
         let agenda = Arc::new(Notify::new());
         let nodes = Arc::new(Nodes::new(&config.nodes));
+        window::read(&*store, &nodes)?;
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
         let programs = Arc::new(Programs::new(programs::Dependencies {
             shards: count,
@@ -375,6 +377,7 @@ impl Edge {
             let (nodes, mailboxes) = (Arc::clone(&self.admin.nodes), self.admin.mailboxes.clone());
             tokio::spawn(silence::watch(nodes, mailboxes, later))
         });
+        open_window_at_the_end(lifecycle, &self.admin, self.config.restart_window);
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let collecting_files = tokio::spawn(self.admin.files.clone().collect_regularly());
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
@@ -424,6 +427,19 @@ impl Edge {
         tracing::info!(?ending, "stopped");
         Ok(ending?)
     }
+}
+
+/// Has containers go on for a while once this process is told to end, if that is wanted.
+fn open_window_at_the_end(lifecycle: &Lifecycle, admin: &Admin, length: Duration) {
+    if length.is_zero() {
+        return;
+    }
+    let (drain, store, nodes) =
+        (lifecycle.drain().clone(), Arc::clone(&admin.store), Arc::clone(&admin.nodes));
+    lifecycle.spawn(async move {
+        drain.cancelled().await;
+        window::open(store, nodes, GRACE + length).await;
+    });
 }
 
 /// The view of the edge for metrics, health and readiness.

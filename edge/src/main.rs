@@ -25,6 +25,7 @@ mod start_rate;
 mod terms;
 mod tokens;
 mod usage;
+mod window;
 
 use std::io::Read;
 use std::process::ExitCode;

@@ -17,12 +17,15 @@ use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet, lacks_when_empty};
 pub(crate) use berth_protocol::edge::GivenUp;
 use berth_protocol::edge::Loss;
+use tokio::sync::watch;
 
 use crate::terms::{NodeTerm, boot_ms};
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
     state: Mutex<State>,
+    /// Changes when terms are to be renewed at once.
+    renewals: watch::Sender<()>,
 }
 
 struct State {
@@ -110,7 +113,7 @@ impl Nodes {
             certificate: None,
         };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
-        Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }) }
+        Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }), renewals: watch::Sender::new(()) }
     }
 
     /// A shard has connected to a node.
@@ -165,6 +168,30 @@ impl Nodes {
         if let Some(node) = self.lock().nodes.get_mut(id) {
             node.term.heard(stamp, now_ms);
         }
+    }
+
+    /// An earlier process of this edge has given terms until then.
+    pub(crate) fn given_before(&self, until_ms: u64) {
+        self.lock().nodes.values_mut().for_each(|node| node.term.given_before(until_ms));
+    }
+
+    /// Gives all nodes their terms until this moment, at once: this process is about to end.
+    pub(crate) fn stretch_terms(&self, until_ms: u64) {
+        self.lock().nodes.values_mut().for_each(|node| node.term.stretch(until_ms));
+        self.renewals.send_replace(());
+    }
+
+    /// Changes when terms are to be renewed at once.
+    pub(crate) fn renewals(&self) -> watch::Receiver<()> {
+        self.renewals.subscribe()
+    }
+
+    /// Whether all that are connected, and keep terms, were heard of since then.
+    pub(crate) fn all_heard_since(&self, since_ms: u64) -> bool {
+        let silent_ms = boot_ms().saturating_sub(since_ms);
+        let state = self.lock();
+        let mut connected = state.nodes.values().filter(|node| node.connections > 0);
+        connected.all(|node| node.term.silent_ms(boot_ms()).is_none_or(|silent| silent <= silent_ms))
     }
 
     /// Until when a node's instances may go on, to be sent to it. None if it keeps no terms.

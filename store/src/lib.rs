@@ -33,7 +33,7 @@ pub use self::outbox::Outbox;
 pub use self::records::{
     AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
     NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretHolder, SecretRecord, StateChange,
-    StateHead, StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What,
+    StateHead, StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What, Window,
 };
 pub use self::schedules::{CronKey, DueEntry, DuePage, Schedules};
 pub use self::sled::SledStore;
@@ -69,6 +69,8 @@ pub enum Write {
         /// Its usage.
         metered: Box<Metered>,
     },
+    /// Notes until when instances go on without this process, before they are told so.
+    Window(Window),
     /// Removes usage records.
     RemoveUsage(Vec<UsageKey>),
     /// Changes values of an object, all of them or none.
@@ -181,6 +183,8 @@ pub trait Store: Outbox + Schedules + Catalogue + States + Send + Sync {
     fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError>;
     /// Usage records in the order of the instances' ends, at most `limit`.
     fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
+    /// Until when the last process of the edge that has ended in good order has let instances go on.
+    fn window(&self) -> Result<Option<Window>, StoreError>;
     /// Increments the number of starts of the edge, durably.
     fn next_epoch(&self) -> Result<Epoch, StoreError>;
 }

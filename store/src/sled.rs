@@ -45,6 +45,7 @@ use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
 use crate::TokenRecord;
 use crate::UsageKey;
+use crate::Window;
 use crate::{LastVersion, RegistryRecord, SecretHolder, SecretRecord};
 
 /// Most writes that wait; with a full queue, the caller of a write waits.
@@ -64,6 +65,7 @@ const LAST_PIECE: u16 = 0x00ff;
 const OBJECT_ID_BYTES: usize = 16;
 /// The key of the number of starts.
 const EPOCH: &[u8] = b"epoch";
+const WINDOW: &[u8] = b"window";
 /// The key of the number of written batches.
 const BATCHES: &[u8] = b"batches";
 /// The key of the format; a store without one has format 1.
@@ -395,6 +397,10 @@ impl Store for SledStore {
 
     fn commit(&self, writes: Vec<Write>, done: Done) {
         self.submit(Job::Commit(writes, done));
+    }
+
+    fn window(&self) -> Result<Option<Window>, StoreError> {
+        self.trees.read(Table::Meta, WINDOW)
     }
 
     fn next_epoch(&self) -> Result<Epoch, StoreError> {

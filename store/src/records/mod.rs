@@ -7,6 +7,7 @@ mod secret;
 mod state;
 mod token;
 mod usage;
+mod window;
 
 pub use self::app::{AppHistory, AppVersion, KEPT_VERSIONS, LastVersion};
 pub use self::event::{Delivery, Due, EventId, NUMBER_BYTES};
@@ -15,3 +16,4 @@ pub use self::secret::{KEY_ID_BYTES, KeyId, RegistryRecord, Sealed, SecretHolder
 pub use self::state::{StateChange, StateHead, StoredState};
 pub use self::token::{Scope, TOKEN_PREFIX, TokenId, TokenRecord};
 pub use self::usage::{NoCursor, UsageKey};
+pub use self::window::Window;

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::value::{self, Piece};
 use super::super::{KvChange, StoreError, Write};
+use super::WINDOW;
 use super::catalogue::{manifest_key, tag_key};
 use super::journal::Draft;
 use super::outbox::{dead_key, event_key};
@@ -86,6 +87,7 @@ impl Change {
             Write::Measured { instance, metered } => {
                 vec![Self::Measured { instance: *instance, metered: metered.clone() }]
             }
+            Write::Window(window) => vec![Self::put(Table::Meta, WINDOW, window)?],
             Write::RemoveUsage(keys) => {
                 let of = |key: &UsageKey| {
                     let estimate = Self::remove(Table::Meta, &estimate_key(key.instance()));

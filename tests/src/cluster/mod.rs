@@ -243,11 +243,16 @@ impl Cluster {
         self.until_connected().await
     }
 
-    /// Ends the edge in good order, with its exit code, and starts another.
-    pub async fn restart_edge(&mut self) -> Result<()> {
+    /// Ends the edge in good order, with its exit code.
+    pub async fn end_edge(&mut self) -> Result<()> {
         let mut edge = self.edge.take().context("the edge was killed before")?;
         edge.signal(Signal::SIGTERM)?;
-        end_in_order(edge).await?;
+        end_in_order(edge).await
+    }
+
+    /// The same, and starts another.
+    pub async fn restart_edge(&mut self) -> Result<()> {
+        self.end_edge().await?;
         self.start_edge()?;
         self.until_connected().await
     }

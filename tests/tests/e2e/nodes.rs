@@ -110,6 +110,17 @@ fn instances_pause_while_their_edge_is_gone_and_an_agent_that_is_restarted_wakes
     })
 }
 
+#[test]
+fn instances_go_on_while_their_edge_is_away_after_it_was_told_to_end() -> Outcome {
+    one_object_a_node(2, async |cluster, before| {
+        cluster.end_edge().await?;
+        tokio::time::sleep(LONGER_THAN_A_TERM).await;
+        ensure!((0..2).all(|node| paused(cluster, node) == (false, 1)), "one is paused");
+        cluster.start_edge()?;
+        until_go_on(cluster, before).await
+    })
+}
+
 /// The objects that answer, and where: each by its instance.
 const OBJECTS: usize = 4;
 /// How long after a node is gone its objects must be answered elsewhere.
