@@ -1,6 +1,7 @@
 //! The agent's configuration, read from the command line and checked as a whole: all problems are reported at once.
 //! Later code sees only checked values.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use berth_certs::{Credentials, Role};
 use berth_common::ids::NodeId;
+use berth_common::spec::{MAX_LABELS, parse_label};
 use berth_common::wire::call::Capacity;
 #[cfg(debug_assertions)]
 use berth_shim::protection::Layer;
@@ -47,6 +49,9 @@ pub struct Options {
     /// Place that the node is at; containers find it in BERTH_LOCATION
     #[arg(long, value_name = "NAME", default_value = "local", value_parser = place_name)]
     pub location: String,
+    /// A label of this node, such as gpu=a100, for classes that ask for it. Once for each, up to 32
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
     /// Address and UDP port that edges dial
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
@@ -133,6 +138,8 @@ pub enum DiskLimits {
 pub struct Config {
     /// The node's name, and where it is.
     pub site: Site,
+    /// What it is labelled with.
+    pub labels: BTreeMap<String, String>,
     /// Where edges dial.
     pub listen: SocketAddr,
     /// Where the node's state is.
@@ -181,6 +188,9 @@ impl Config {
         let mut problems = Vec::new();
         let credentials = load_credentials(options, &mut problems);
         let capacity = capacity(options, &mut problems);
+        if options.labels.len() > MAX_LABELS {
+            problems.push(format!("more than {MAX_LABELS} labels: give fewer --label"));
+        }
         if options.image_low_water > options.image_high_water {
             problems.push("--image-low-water is above --image-high-water: give a lower one".to_owned());
         }
@@ -192,6 +202,7 @@ impl Config {
                     region: options.region.clone(),
                     location: options.location.clone(),
                 },
+                labels: options.labels.iter().cloned().collect(),
                 listen: options.listen,
                 state: options.state.clone(),
                 credentials,

@@ -81,6 +81,7 @@ impl<R: Runtime + 'static> Server<R> {
         let agent = Rc::new(Agent {
             node: config.site.node,
             region: Some(config.site.region).filter(|region| !region.is_empty()),
+            labels: config.labels,
             runtime,
             images,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),

@@ -121,6 +121,7 @@ async fn introduce<R: Runtime + 'static>(
         disk: agent.runtime.disks(),
         draining: agent.instances.is_draining(),
         region: agent.region.clone(),
+        labels: agent.labels.clone(),
         architecture: Some(Architecture::HERE),
         attach: hello.attach.then_some(session.key),
         stamp: agent.terms.stamp(),

@@ -14,7 +14,7 @@ use berth_common::spec::Resources;
 use berth_common::wire::call::{Capacity, Room, Welcome};
 use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
-use berth_engine::fleet::{Demand, Fleet, lacks_when_empty};
+use berth_engine::fleet::{Constraints, Demand, Fleet, lacks_when_empty};
 pub(crate) use berth_protocol::edge::GivenUp;
 use berth_protocol::edge::Loss;
 use tokio::sync::watch;
@@ -122,6 +122,7 @@ impl Nodes {
         let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
         state.fleet.node_up(node.clone(), capacity, disk, draining);
         state.fleet.node_is(&node, welcome.architecture);
+        state.fleet.node_described(&node, welcome.region.clone(), welcome.labels.clone());
         if let Some(node) = state.nodes.get_mut(&welcome.node) {
             node.connections += 1;
             if welcome.stamp.is_none() {
@@ -271,7 +272,7 @@ impl Nodes {
 
     /// Whether any node could hold an instance with these resources and image, even if it has no other. One that is away,
     /// or drained, comes back.
-    pub(crate) fn holds_alone(&self, resources: &Resources, architectures: &BTreeSet<Architecture>) -> Holds {
+    pub(crate) fn holds_alone(&self, resources: &Resources, constraints: &Constraints) -> Holds {
         let state = self.lock();
         let (mut reasons, mut is_one_unknown) = (BTreeSet::new(), state.nodes.is_empty());
         for node in state.nodes.values() {
@@ -279,9 +280,9 @@ impl Nodes {
                 is_one_unknown = true;
                 continue;
             };
-            if !runs(welcome.architecture, architectures) {
-                let names: Vec<String> = architectures.iter().map(|one| format!("linux/{one}")).collect();
-                reasons.insert(format!("a processor for {}", names.join(" or ")));
+            let region = welcome.region.as_deref();
+            if let Some(unmet) = constraints.unmet(welcome.architecture, region, &welcome.labels) {
+                reasons.insert(unmet.lacking());
                 continue;
             }
             match lacks_when_empty(&welcome.capacity, &welcome.disk, resources) {
@@ -401,6 +402,7 @@ mod tests {
             draining: false,
             kept_for_ms: None,
             region: None,
+            labels: Default::default(),
             architecture: None,
             stamp: None,
             attach: None,
@@ -468,7 +470,7 @@ mod tests {
         let (small, large): (NodeId, NodeId) = ("small".parse().unwrap(), "large".parse().unwrap());
         let nodes = Nodes::new(&[&small, &large].map(|node| (node.clone(), String::new())).into());
         let resources = Resources { memory_bytes: 4 << 30, ..class().recipe.resources };
-        let holds = || nodes.holds_alone(&resources, &BTreeSet::new());
+        let holds = || nodes.holds_alone(&resources, &Constraints::default());
         assert_eq!(holds(), Holds::Unknown);
         nodes.up(&welcome(small, 1 << 30));
         assert_eq!(holds(), Holds::Unknown);

@@ -137,6 +137,7 @@ impl Speaker {
             draining: true,
             kept_for_ms: Some(u64::MAX),
             region: Some("r".repeat(10_000)),
+            labels: Default::default(),
             attach: Some(AttachKey::random()),
             stamp: None,
             architecture: None,

@@ -17,6 +17,8 @@
 //! Attach -> Done               instead of Hello, on the data connection of a session: see `attach`
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
@@ -133,6 +135,9 @@ pub struct Welcome {
     /// Its region.
     #[serde(default)]
     pub region: Option<String>,
+    /// What its owner has labelled it with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The key for attaching a data connection, if the edge means to do so. An older agent gives none: then everything
     /// flows on this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]

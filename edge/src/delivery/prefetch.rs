@@ -165,6 +165,7 @@ mod tests {
                 draining: false,
                 kept_for_ms: None,
                 region: None,
+                labels: Default::default(),
                 architecture: Some(*architecture),
                 attach: None,
                 stamp: None,

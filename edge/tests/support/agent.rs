@@ -170,6 +170,7 @@ impl Node {
             draining: false,
             kept_for_ms: None,
             region: None,
+            labels: Default::default(),
             architecture: None,
             attach: None,
             stamp: None,

@@ -57,7 +57,7 @@ impl Demand {
             limits: class.of_app.limits,
             image: class.recipe.image.digest,
             constraints: Constraints::of(class),
-            spread: None,
+            spread: class.placement.spread,
             last_node: None,
             refused_by: BTreeSet::new(),
         }
@@ -67,7 +67,11 @@ impl Demand {
 impl Constraints {
     /// Those of a class.
     pub fn of(class: &ClassSpec) -> Self {
-        Self { architectures: class.recipe.image.architectures.clone(), ..Self::default() }
+        Self {
+            architectures: class.recipe.image.architectures.clone(),
+            regions: class.placement.regions.clone(),
+            labels: class.placement.labels.clone(),
+        }
     }
 
     pub(super) fn are_none(&self) -> bool {
@@ -106,6 +110,21 @@ pub enum Unmet<'a> {
 }
 
 impl Unmet<'_> {
+    /// What a node would need.
+    pub fn lacking(&self) -> String {
+        match self {
+            Self::Architecture(made_for) => {
+                let names: Vec<String> = made_for.iter().map(|one| format!("linux/{one}")).collect();
+                format!("a processor for {}", names.join(" or "))
+            }
+            Self::Region(regions) => {
+                let names: Vec<&str> = regions.iter().map(String::as_str).collect();
+                format!("the region {}", names.join(" or "))
+            }
+            Self::Label(key, value) => format!("the label {key}={value}"),
+        }
+    }
+
     /// The order in which they are looked at.
     pub(super) fn rank(&self) -> u8 {
         match self {
