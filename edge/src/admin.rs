@@ -29,6 +29,7 @@ mod stores;
 mod tokens;
 mod transfers;
 mod usage;
+mod why;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -162,6 +163,7 @@ fn looking() -> Router {
         .routes(routes!(apps::versions))
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
+        .routes(routes!(why::show))
         .routes(routes!(secrets::list))
         .routes(routes!(stores::stores))
         .routes(routes!(stores::list_shared))

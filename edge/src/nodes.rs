@@ -14,7 +14,7 @@ use berth_common::spec::Resources;
 use berth_common::wire::call::{Capacity, Room, Welcome};
 use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
-use berth_engine::fleet::{Constraints, Demand, Fleet, lacks_when_empty};
+use berth_engine::fleet::{Constraints, Demand, Fleet, Looked, Taken, lacks_when_empty};
 pub(crate) use berth_protocol::edge::GivenUp;
 use berth_protocol::edge::Loss;
 use tokio::sync::watch;
@@ -342,6 +342,16 @@ impl Nodes {
     /// Finds and reserves room for an instance.
     pub(crate) fn reserve(&self, demand: &Demand) -> Result<NodeId, Refused> {
         self.lock().fleet.reserve(demand)
+    }
+
+    /// What a choice for this demand makes of each node now.
+    pub(crate) fn look(&self, demand: &Demand) -> Vec<Looked> {
+        self.lock().fleet.look(demand)
+    }
+
+    /// How the node of an object's instance was chosen, if this process has done so.
+    pub(crate) fn taken(&self, object: ObjectId) -> Option<Taken> {
+        self.lock().fleet.taken(object)
     }
 
     /// Releases the room of an instance.
