@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(node_loss("never"), Ok(NodeLoss::Never));
         assert_eq!(node_loss("5m"), Ok(NodeLoss::After(Duration::from_secs(300))));
         assert!(node_loss("30s").is_ok() && node_loss("29s").is_err() && node_loss("soon").is_err());
-        assert!(MIN_NODE_LOSS >= 2 * crate::terms::TERM);
+        assert!(MIN_NODE_LOSS >= 2 * berth_protocol::edge::TERM);
     }
 
     #[test]

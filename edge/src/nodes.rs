@@ -20,6 +20,8 @@ use berth_common::wire::call::{Room, Welcome};
 use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
 use berth_engine::fleet::{Demand, Fleet, lacks_when_empty};
+pub(crate) use berth_protocol::edge::GivenUp;
+use berth_protocol::edge::Loss;
 
 use crate::happenings::Happenings;
 use crate::terms::{NodeTerm, boot_ms};
@@ -69,14 +71,6 @@ impl Node {
     }
 }
 
-/// Whether a node is lost: it was given up, and not heard of since.
-#[derive(Debug, Default)]
-struct Loss {
-    is_lost: bool,
-    /// Shards that have not ended yet what they had there. Until they have, nothing is promised to the node.
-    unsettled: usize,
-}
-
 /// A node that has just been given up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LostNode {
@@ -84,11 +78,6 @@ pub(crate) struct LostNode {
     /// When it was last heard of, in milliseconds since 1970.
     pub(crate) heard_ms: u64,
 }
-
-/// Nothing may be promised to a node now: it was just given up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the node was not heard of for longer than its term, and what ran there was given up")]
-pub(crate) struct GivenUp;
 
 /// Whether nodes could hold an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,18 +224,11 @@ impl Nodes {
     pub(crate) fn give_term(&self, id: &NodeId) -> Result<Option<Stamp>, GivenUp> {
         let mut state = self.lock();
         let Some(node) = state.nodes.get_mut(id) else { return Ok(None) };
-        if node.loss.unsettled > 0 {
-            return Err(GivenUp);
-        }
-        let until = node.term.give();
-        // Only one that was heard of since has a term that is not over.
-        if node.loss.is_lost && !node.term.is_over(boot_ms()) {
-            node.loss.is_lost = false;
-            self.happenings.node(
-                HappeningKind::NodeBack,
-                id,
-                "it is heard of again; what was given up is ended there",
-            );
+        let was_lost = node.loss.is_lost();
+        let until = node.loss.give(&mut node.term, boot_ms())?;
+        if was_lost && !node.loss.is_lost() {
+            let told = "it is heard of again; what was given up is ended there";
+            self.happenings.node(HappeningKind::NodeBack, id, told);
         }
         Ok(until)
     }
@@ -264,10 +246,10 @@ impl Nodes {
             return Vec::new();
         }
         let mut lost = Vec::new();
-        for (id, node) in
-            nodes.iter_mut().filter(|(_, node)| node.term.is_over(over_by_ms) && !node.loss.is_lost)
-        {
-            node.loss = Loss { is_lost: true, unsettled: shards };
+        for (id, node) in nodes.iter_mut() {
+            if !node.loss.lose(&node.term, over_by_ms, shards) {
+                continue;
+            }
             fleet.node_down(id);
             let silent_ms = node.term.silent_ms(now_ms).unwrap_or_default();
             let heard_ms = wall_ms.saturating_sub(silent_ms);
@@ -284,7 +266,7 @@ impl Nodes {
     /// A shard has ended what it had on a node that was given up, and will send none of what it had to tell it.
     pub(crate) fn loss_carried_out(&self, id: &NodeId) {
         if let Some(node) = self.lock().nodes.get_mut(id) {
-            node.loss.unsettled = node.loss.unsettled.saturating_sub(1);
+            node.loss.carried_out();
         }
     }
 
@@ -445,6 +427,14 @@ mod tests {
         Stamp { boot: BootId::from_bytes([1; 16]), ms }
     }
 
+    /// The term of one that was heard of once, when this machine had just started.
+    fn silent_since_start() -> NodeTerm {
+        let mut term = NodeTerm::starting(0);
+        term.heard(stamp(1), 1);
+        term.give();
+        term
+    }
+
     /// Two nodes that are connected and keep terms; that of the first is over by now.
     pub(super) fn one_silent() -> (Nodes, NodeId) {
         let names: [NodeId; 2] = ["silent".parse().unwrap(), "other".parse().unwrap()];
@@ -455,7 +445,7 @@ mod tests {
             assert!(nodes.give_term(name).unwrap().is_some());
         }
         let [silent, _] = names;
-        nodes.lock().nodes.get_mut(&silent).unwrap().term = NodeTerm::silent_since(1);
+        nodes.lock().nodes.get_mut(&silent).unwrap().term = silent_since_start();
         (nodes, silent)
     }
 
@@ -472,7 +462,7 @@ mod tests {
         nodes.loss_carried_out(&silent);
         assert_eq!(nodes.give_term(&silent), Ok(Some(stamp(105_000))));
         assert_eq!(nodes.lose(2, Duration::ZERO), [], "it is heard of again");
-        nodes.lock().nodes.get_mut(&silent).unwrap().term = NodeTerm::silent_since(1);
+        nodes.lock().nodes.get_mut(&silent).unwrap().term = silent_since_start();
         assert_eq!(nodes.lose(2, Duration::ZERO).len(), 1, "and may be lost again");
     }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! * `node` is the agent's end: admission, generations, phases, orders to end, forgetting, terms.
-//! * `edge` is the other end: which orders are sent, held back, and sent again after a lost connection.
+//! * `edge` is the other end: which orders are sent, held back, and sent again after a lost connection; terms, and lost nodes.
 //! * `Shares` and `Budget` are for both: how tenants share what a link or a node has only so much of.
 //!
 //! Knows no QUIC, no sockets, no files, no threads and no clock: calls, answers and the time go in as values; decisions

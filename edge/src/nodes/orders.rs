@@ -18,7 +18,7 @@
 use berth_common::clock::wall_ms;
 use berth_common::ids::NodeId;
 
-use super::{Loss, LostNode, Node, Nodes, State};
+use super::{LostNode, Node, Nodes, State};
 use crate::terms::{NodeTerm, boot_ms};
 
 /// Why a node cannot be forgotten now.
@@ -113,7 +113,7 @@ impl Nodes {
         let mut state = self.lock();
         let given = state.given_up(id)?;
         if let Some(node) = state.nodes.get_mut(id) {
-            node.loss = Loss { is_lost: true, unsettled: node.loss.unsettled + shards };
+            node.loss.give_up(shards);
             node.drained_ms = None;
         }
         state.fleet.node_draining(id, false);

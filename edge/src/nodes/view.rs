@@ -44,7 +44,7 @@ fn view(state: &State, (id, node): (&NodeId, &Node), now: SystemTime, now_ms: u6
         address: node.address.clone(),
         configured: true,
         connected: node.connections > 0,
-        lost: node.loss.is_lost,
+        lost: node.loss.is_lost(),
         silent_ms,
         term_left_ms: node.term.over_ms().map(|over_ms| over_ms.saturating_sub(now_ms)),
         unsteady_until_ms: None,

@@ -4,6 +4,7 @@
 mod bad_input;
 mod behind_proxy;
 mod bulk;
+mod chaos;
 mod crowds;
 mod dev;
 mod differential;

@@ -1,0 +1,131 @@
+//! The term that one node has: what was promised to it, and when it is over whatever the node does. Pure.
+//!
+//! ```text
+//! heard (a stamp of the node) ──▶ give: until = that stamp + TERM, which is sent ──▶ heard again ...
+//!                                      and here: given = the moment that the stamp came + TERM
+//! ```
+//!
+//! The node's instances pause by themselves once its own clock passes `until`. A stamp is older than the moment that it comes
+//! here, so `given` is never before that, however late a message arrives, and however long this process was stopped. Past
+//! `given` and a margin nothing of this edge runs there any more.
+//!
+//! The only assumption: both clocks go on while their machines sleep, and at rates within 2 % of each other.
+//!
+//! What fails, and what happens then:
+//! * This edge is restarted: what it gave before is not known any more, and counts as given for a whole term from its start.
+//! * The node boots: its new stamps are of another boot, and terms of the old one count for nothing there.
+//! * The node lies about its clock: its own instances pause too early or too late. No other node is concerned.
+
+use std::time::Duration;
+
+use berth_common::wire::term::Stamp;
+
+/// How long the instances of a node go on without a word of this edge.
+pub const TERM: Duration = Duration::from_secs(15);
+/// How often terms are renewed: four renewals in a row may be lost.
+pub const RENEW_EVERY: Duration = Duration::from_secs(3);
+/// What is added before a term counts as over: the rates of two clocks (2 % of a term), and the time that it takes to freeze
+/// or to kill what runs.
+pub const MARGIN: Duration = Duration::from_secs(1);
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The term of one node. Times are milliseconds of a clock of the edge's machine that goes on while that sleeps.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeTerm {
+    /// The newest stamp, and when it came.
+    heard: Option<(Stamp, u64)>,
+    given_ms: u64,
+}
+
+impl NodeTerm {
+    /// That of a node that an earlier process of this edge may have given a term until just now.
+    pub fn starting(now_ms: u64) -> Self {
+        Self { heard: None, given_ms: now_ms.saturating_add(ms(TERM)) }
+    }
+
+    /// The node has told what time it is there. An earlier time than it has told before is late news.
+    pub fn heard(&mut self, stamp: Stamp, now_ms: u64) {
+        let is_late = |(known, _): (Stamp, u64)| known.boot == stamp.boot && known.ms >= stamp.ms;
+        if !self.heard.is_some_and(is_late) {
+            self.heard = Some((stamp, now_ms));
+        }
+    }
+
+    /// Its agent, or its supervisor, is of a version that keeps no terms.
+    pub fn keeps_none(&mut self) {
+        self.heard = None;
+    }
+
+    /// The next term, to be sent. None if the node has not told its time: its version keeps no terms.
+    pub fn give(&mut self) -> Option<Stamp> {
+        let (stamp, came_ms) = self.heard?;
+        self.given_ms = self.given_ms.max(came_ms.saturating_add(ms(TERM)));
+        Some(stamp.after(TERM))
+    }
+
+    /// When nothing of this edge runs on the node any more, unless a further term is given. None for a node that keeps no
+    /// terms.
+    pub fn over_ms(&self) -> Option<u64> {
+        self.heard.map(|_| self.given_over_ms())
+    }
+
+    /// The same for whichever node, as no term was given beyond it. One that keeps none runs on all the same.
+    pub fn given_over_ms(&self) -> u64 {
+        self.given_ms.saturating_add(ms(MARGIN))
+    }
+
+    /// Whether nothing of this edge runs there any more. Never where it keeps no terms, as far as is known.
+    pub fn is_over(&self, now_ms: u64) -> bool {
+        self.over_ms().is_some_and(|over_ms| over_ms < now_ms)
+    }
+
+    /// How long ago it was heard of.
+    pub fn silent_ms(&self, now_ms: u64) -> Option<u64> {
+        self.heard.map(|(_, came_ms)| now_ms.saturating_sub(came_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_common::wire::term::BootId;
+
+    use super::*;
+
+    fn stamp(boot: u8, ms: u64) -> Stamp {
+        Stamp { boot: BootId::from_bytes([boot; 16]), ms }
+    }
+
+    #[test]
+    fn a_term_counts_from_what_the_node_said_however_late_it_is_given() {
+        let mut term = NodeTerm::starting(0);
+        assert_eq!((term.give(), term.over_ms()), (None, None), "it keeps no terms, as far as is known");
+        term.heard(stamp(1, 500), 100_000);
+        assert_eq!(term.give(), Some(stamp(1, 15_500)));
+        assert_eq!(term.over_ms(), Some(116_000));
+        // This process was stopped for a minute, and gives the same again: that is worth nothing there, and changes nothing here.
+        assert_eq!(term.give(), Some(stamp(1, 15_500)));
+        assert_eq!((term.over_ms(), term.silent_ms(160_000)), (Some(116_000), Some(60_000)));
+    }
+
+    #[test]
+    fn late_news_does_not_prolong_and_another_boot_begins_anew() {
+        let mut term = NodeTerm::starting(0);
+        term.heard(stamp(1, 900), 10_000);
+        term.heard(stamp(1, 600), 20_000);
+        assert_eq!((term.give(), term.over_ms()), (Some(stamp(1, 15_900)), Some(26_000)));
+        term.heard(stamp(2, 5), 30_000);
+        assert_eq!((term.give(), term.over_ms()), (Some(stamp(2, 15_005)), Some(46_000)));
+    }
+
+    #[test]
+    fn what_an_earlier_process_may_have_given_is_waited_for() {
+        let mut term = NodeTerm::starting(1_000);
+        // A node that lies: its stamp is far in the future, which only it believes.
+        term.heard(stamp(1, u64::MAX), 1_000);
+        assert_eq!(term.give().map(|until| until.ms), Some(u64::MAX));
+        assert_eq!(term.over_ms(), Some(17_000));
+    }
+}
