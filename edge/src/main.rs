@@ -7,6 +7,7 @@ mod config;
 mod delivery;
 mod edge;
 mod guarded;
+mod happenings;
 mod hooks;
 mod http;
 mod logs;

@@ -1,17 +1,22 @@
 //! What the edge knows of its nodes: their capacity (the pure `Fleet`), and what each agent has said about itself.
 //! Shared by all shards; the lock is held for a look-up or a reservation, and never over an await.
+//!
+//! `orders` has what operators order of a node, `view` what they see of all.
+
+mod orders;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use berth_api::edge::NodeView;
 use berth_certs::Lifetime;
 use berth_common::clock::wall_ms;
+use berth_common::happening::HappeningKind;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
 use berth_common::spec::Resources;
-use berth_common::wire::call::{Capacity, Room, Welcome};
+use berth_common::wire::call::{Room, Welcome};
 use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
 use berth_engine::fleet::{Constraints, Demand, Fleet, Looked, Taken, lacks_when_empty};
@@ -19,18 +24,25 @@ pub(crate) use berth_protocol::edge::GivenUp;
 use berth_protocol::edge::Loss;
 use tokio::sync::watch;
 
+use crate::happenings::Happenings;
 use crate::terms::{NodeTerm, boot_ms};
+
+pub(crate) use self::orders::{Given, StillThere};
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
     state: Mutex<State>,
     /// Changes when terms are to be renewed at once.
     renewals: watch::Sender<()>,
+    /// Is told of what happens to them.
+    happenings: Happenings,
 }
 
 struct State {
     fleet: Fleet,
     nodes: BTreeMap<NodeId, Node>,
+    /// When this process was started, by `boot_ms`.
+    started_ms: u64,
 }
 
 struct Node {
@@ -41,12 +53,25 @@ struct Node {
     /// Until when its instances go on.
     term: NodeTerm,
     loss: Loss,
+    /// When its last connection was lost, by `boot_ms`, if it has been connected.
+    left_ms: Option<u64>,
+    /// Whether was told that no connection to it is left.
+    is_told_silent: bool,
+    /// Since when this edge is to put nothing new on it, by order, in milliseconds since 1970.
+    drained_ms: Option<u64>,
     /// What it has last said is taken of its room.
     room: Option<Room>,
     /// The round-trip time, as last measured.
     round_trip: Option<Duration>,
     /// How long the certificate holds that it last showed.
     certificate: Option<Lifetime>,
+}
+
+impl Node {
+    /// Whether nothing new is to be put on it: its own agent says so, or an operator has ordered it here.
+    fn is_draining(&self) -> bool {
+        self.drained_ms.is_some() || self.welcome.as_ref().is_some_and(|welcome| welcome.draining)
+    }
 }
 
 /// A node that has just been given up.
@@ -79,23 +104,9 @@ pub(crate) struct NodeMeasures {
     pub(crate) certificate: Option<Lifetime>,
 }
 
-fn unix_ms(moment: SystemTime) -> u64 {
-    let since_1970 = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Whether a node of an architecture runs images that are built for these; an unknown one is no obstacle.
 fn runs(own: Option<Architecture>, architectures: &BTreeSet<Architecture>) -> bool {
     own.is_none_or(|own| architectures.is_empty() || architectures.contains(&own))
-}
-
-/// What is left of a node's capacity. Prepared containers take none of it.
-fn free(all: &Capacity, room: &Room) -> Capacity {
-    Capacity {
-        memory_bytes: all.memory_bytes.saturating_sub(room.used.memory_bytes),
-        cpu_sixteenths: all.cpu_sixteenths.saturating_sub(room.used.cpu_sixteenths),
-        instances: all.instances.saturating_sub(room.used.instances),
-    }
 }
 
 impl Nodes {
@@ -108,23 +119,43 @@ impl Nodes {
             welcome: None,
             term: NodeTerm::starting(now_ms),
             loss: Loss::default(),
+            left_ms: None,
+            is_told_silent: false,
+            drained_ms: None,
             room: None,
             round_trip: None,
             certificate: None,
         };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
-        Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }), renewals: watch::Sender::new(()) }
+        let state = State { fleet: Fleet::new(), nodes, started_ms: now_ms };
+        Self { state: Mutex::new(state), happenings: Happenings::default(), renewals: watch::Sender::new(()) }
+    }
+
+    /// The same, and what happens to them is told.
+    pub(crate) fn telling(self, happenings: Happenings) -> Self {
+        Self { happenings, ..self }
+    }
+
+    /// What has happened to nodes and to what they had.
+    pub(crate) fn happenings(&self) -> &Happenings {
+        &self.happenings
     }
 
     /// A shard has connected to a node.
     pub(crate) fn up(&self, welcome: &Welcome) {
         let mut state = self.lock();
+        let drained = state.nodes.get(&welcome.node).is_some_and(|node| node.drained_ms.is_some());
         let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
-        state.fleet.node_up(node.clone(), capacity, disk, draining);
+        state.fleet.node_up(node.clone(), capacity, disk, draining || drained);
         state.fleet.node_is(&node, welcome.architecture);
         state.fleet.node_described(&node, welcome.region.clone(), welcome.labels.clone());
         if let Some(node) = state.nodes.get_mut(&welcome.node) {
             node.connections += 1;
+            (node.left_ms, node.is_told_silent) = (None, false);
+            if node.connections == 1 {
+                let version = format!("its agent is of version {}", welcome.version);
+                self.happenings.node(HappeningKind::NodeConnected, &welcome.node, version);
+            }
             if welcome.stamp.is_none() {
                 node.term.keeps_none();
             }
@@ -135,10 +166,18 @@ impl Nodes {
     /// A node stops or resumes accepting new instances.
     pub(crate) fn draining(&self, id: &NodeId, draining: bool) {
         let mut state = self.lock();
-        state.fleet.node_draining(id, draining);
-        if let Some(welcome) = state.nodes.get_mut(id).and_then(|node| node.welcome.as_mut()) {
-            welcome.draining = draining;
+        let Some(node) = state.nodes.get_mut(id) else { return };
+        let welcome = node.welcome.as_mut();
+        let before = welcome.map(|welcome| std::mem::replace(&mut welcome.draining, draining));
+        if before.is_some_and(|before| before != draining) {
+            let (kind, told) = match draining {
+                true => (HappeningKind::NodeDrained, "its agent takes no new containers"),
+                false => (HappeningKind::NodeUndrained, "its agent takes new containers"),
+            };
+            self.happenings.node(kind, id, told);
         }
+        let draining = draining || node.drained_ms.is_some();
+        state.fleet.node_draining(id, draining);
     }
 
     /// A node says what is taken of its room.
@@ -158,8 +197,22 @@ impl Nodes {
         if node.connections == 0 {
             node.round_trip = None;
             node.room = None;
+            node.left_ms = Some(boot_ms());
             state.fleet.node_down(id);
         }
+    }
+
+    /// A connection to a node was lost for this reason. That is told if it was the last one.
+    pub(crate) fn silent(&self, id: &NodeId, why: &str) {
+        let now_ms = boot_ms();
+        let mut state = self.lock();
+        let Some(node) = state.nodes.get_mut(id).filter(|node| node.connections == 0) else { return };
+        if std::mem::replace(&mut node.is_told_silent, true) {
+            return;
+        }
+        let left_s = node.term.over_ms().map(|over_ms| over_ms.saturating_sub(now_ms).div_ceil(1000));
+        let then = left_s.map(|left_s| format!("; what runs there pauses within {left_s} s"));
+        self.happenings.node(HappeningKind::NodeSilent, id, format!("{why}{}", then.unwrap_or_default()));
     }
 
     /// A node has told what time it is there.
@@ -199,7 +252,13 @@ impl Nodes {
     pub(crate) fn give_term(&self, id: &NodeId) -> Result<Option<Stamp>, GivenUp> {
         let mut state = self.lock();
         let Some(node) = state.nodes.get_mut(id) else { return Ok(None) };
-        node.loss.give(&mut node.term, boot_ms())
+        let was_lost = node.loss.is_lost();
+        let until = node.loss.give(&mut node.term, boot_ms())?;
+        if was_lost && !node.loss.is_lost() {
+            let told = "it is heard of again; what was given up is ended there";
+            self.happenings.node(HappeningKind::NodeBack, id, told);
+        }
+        Ok(until)
     }
 
     /// Gives up the nodes on which nothing of this edge runs any more, though they were heard of since it was started. From here on
@@ -210,7 +269,7 @@ impl Nodes {
         let (now_ms, wall_ms) = (boot_ms(), wall_ms());
         let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
         let mut state = self.lock();
-        let State { fleet, nodes } = &mut *state;
+        let State { fleet, nodes, .. } = &mut *state;
         if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
             return Vec::new();
         }
@@ -220,7 +279,13 @@ impl Nodes {
                 continue;
             }
             fleet.node_down(id);
-            let heard_ms = wall_ms.saturating_sub(node.term.silent_ms(now_ms).unwrap_or_default());
+            let silent_ms = node.term.silent_ms(now_ms).unwrap_or_default();
+            let heard_ms = wall_ms.saturating_sub(silent_ms);
+            let told = format!(
+                "not heard of for {} s: what ran there has paused, and is given up",
+                silent_ms / 1000
+            );
+            self.happenings.node(HappeningKind::NodeLost, id, told);
             lost.push(LostNode { node: id.clone(), heard_ms });
         }
         lost
@@ -256,7 +321,8 @@ impl Nodes {
     /// The connected nodes that accept instances of images that are built for these architectures.
     pub(crate) fn fitting(&self, architectures: &BTreeSet<Architecture>) -> BTreeSet<NodeId> {
         let fits = |node: &Node| {
-            let welcome = node.welcome.as_ref().filter(|welcome| node.connections > 0 && !welcome.draining);
+            let takes_new = node.connections > 0 && !node.is_draining();
+            let welcome = node.welcome.as_ref().filter(|_| takes_new);
             welcome.is_some_and(|welcome| runs(welcome.architecture, architectures))
         };
         let state = self.lock();
@@ -326,7 +392,7 @@ impl Nodes {
         let measures = |(id, node): (&NodeId, &Node)| NodeMeasures {
             node: id.clone(),
             connected: node.connections > 0,
-            draining: node.welcome.as_ref().is_some_and(|welcome| welcome.draining),
+            draining: node.is_draining(),
             instances: state.fleet.instances_on(id),
             round_trip: node.round_trip,
             certificate: node.certificate,
@@ -366,29 +432,6 @@ impl Nodes {
         state.nodes.iter().filter_map(|(id, node)| Some((id.clone(), region(node)?))).collect()
     }
 
-    /// All nodes, in order of their names.
-    pub(crate) fn views(&self) -> Vec<NodeView> {
-        let (state, now) = (self.lock(), SystemTime::now());
-        let view = |(id, node): (&NodeId, &Node)| {
-            let welcome = node.welcome.as_ref();
-            NodeView {
-                node: id.clone(),
-                address: node.address.clone(),
-                connected: node.connections > 0,
-                version: welcome.map(|welcome| welcome.version.clone()),
-                capacity: welcome.map(|welcome| welcome.capacity),
-                disk: welcome.map(|welcome| welcome.disk.clone()),
-                instances: state.fleet.instances_on(id),
-                draining: welcome.is_some_and(|welcome| welcome.draining),
-                free: welcome.zip(node.room.as_ref()).map(|(welcome, room)| free(&welcome.capacity, room)),
-                room: node.room.clone(),
-                certificate_until_ms: node.certificate.map(|lifetime| unix_ms(lifetime.until)),
-                certificate_ends_soon: node.certificate.is_some_and(|lifetime| lifetime.is_ending(now)),
-            }
-        };
-        state.nodes.iter().map(view).collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock would be a bug of the pure fleet; its numbers are still the best there are.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -397,13 +440,13 @@ impl Nodes {
 
 #[cfg(test)]
 mod tests {
-    use berth_common::wire::call::{DiskCapacity, DiskLimit};
+    use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit};
     use berth_common::wire::term::BootId;
     use berth_store::fixtures::class;
 
     use super::*;
 
-    fn welcome(node: NodeId, memory_bytes: u64) -> Welcome {
+    pub(super) fn welcome(node: NodeId, memory_bytes: u64) -> Welcome {
         Welcome {
             node,
             version: String::new(),
@@ -419,7 +462,7 @@ mod tests {
         }
     }
 
-    fn stamp(ms: u64) -> Stamp {
+    pub(super) fn stamp(ms: u64) -> Stamp {
         Stamp { boot: BootId::from_bytes([1; 16]), ms }
     }
 
@@ -432,7 +475,7 @@ mod tests {
     }
 
     /// Two nodes that are connected and keep terms; that of the first is over by now.
-    fn one_silent() -> (Nodes, NodeId) {
+    pub(super) fn one_silent() -> (Nodes, NodeId) {
         let names: [NodeId; 2] = ["silent".parse().unwrap(), "other".parse().unwrap()];
         let nodes = Nodes::new(&names.clone().map(|node| (node, String::new())).into());
         for name in &names {

@@ -247,6 +247,12 @@ impl Fleet {
         self.nodes.number(node).map_or(0, |number| self.nodes.get(number).used.instances)
     }
 
+    /// The nodes on which instances are reserved, also those that are not known otherwise, and how many.
+    pub fn occupied(&self) -> impl Iterator<Item = (&NodeId, u32)> {
+        let all = self.nodes.iter().map(|(_, node)| (&node.id, node.used.instances));
+        all.filter(|(_, instances)| *instances > 0)
+    }
+
     /// What a choice for this demand makes of each node now, in the order in which they became known.
     pub fn look(&self, demand: &Demand) -> Vec<Looked> {
         why::look(&self.nodes, demand)

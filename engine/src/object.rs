@@ -10,7 +10,7 @@
 //!     └──────────────────────── Ending ◀──── Exited, lost, refused (from any state below) ──┐    ▼
 //!            (or Delayed, after    (the end is persisted; then Forget)                         ├─ Healthy
 //!                                                                                           │    │ idle, ordered,
-//! (restart of the edge) ─▶ Recovering ── the node reports: Starting, Running, Healthy ... ──┤    ▼ or too late
+//! (restart of the edge) ─▶ Recovering ── the node reports: Starting, Running, Healthy ... ──┤    ▼ too late, drained
 //!                                                                                           └─ Stopping
 //!                                                                       (why is persisted; then Stop is sent)
 //! ```
@@ -46,6 +46,7 @@
 
 mod crashes;
 mod deadlines;
+mod drained;
 mod elsewhere;
 mod idle;
 mod life;
@@ -59,7 +60,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::outcome::Outcome;
+use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
 
 use self::crashes::Crashes;
@@ -304,6 +305,10 @@ impl Object {
             State::Unplaced | State::Loading | State::Reserving { .. } | State::Ending { .. } => {}
             State::Live(_) => self.hasten(cx),
         }
+    }
+
+    pub(crate) fn last_end(&self) -> Option<ExitReason> {
+        self.exit.as_ref().map(|outcome| outcome.reason)
     }
 
     pub(crate) fn key(&self) -> &ObjectKey {

@@ -4,7 +4,7 @@
 //! {"berth_store":4,"epoch":7}        the head
 //! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order; then also
 //! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"secret":{...}}  {"usage":{...}}
-//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}  {"last_version":{...}}  {"state":{...}}
+//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}  {"last_version":{...}}  {"node":{...}}  {"happening":{...}}  {"state":{...}}
 //! {"lines":3,"sha256":"..."}         the end: the number of lines between, and their digest
 //! ```
 //!

@@ -480,6 +480,7 @@ impl Objects {
 
     fn carry_out(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
+            self.note_loss(&effect);
             match effect {
                 Effect::Load { object } => self.load(object),
                 Effect::Reserve(demand) => self.reserve(&demand),
@@ -546,6 +547,7 @@ impl Objects {
     fn reserve(&mut self, demand: &Demand) {
         self.starts.wanted(demand);
         let result = self.deps.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
+        self.note_unplaced(demand.object, &result);
         self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
     }
 

@@ -313,3 +313,12 @@ fn who_has_refused_is_not_asked_again() {
     let twice = Demand { refused_by: [node("a"), node("b")].into(), ..demand(1, None) };
     assert_eq!(fleet.reserve(&twice), Err(Refused::NoNode));
 }
+
+#[test]
+fn what_is_reserved_on_a_node_that_nobody_knows_is_told() {
+    let mut fleet = fleet(&["a"]);
+    assert_eq!(fleet.occupied().count(), 0);
+    fleet.restore(&demand(1, None), &node("gone"));
+    let occupied: Vec<_> = fleet.occupied().map(|(node, instances)| (node.as_str(), instances)).collect();
+    assert_eq!(occupied, [("gone", 1)]);
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod desk;
+mod drained;
 mod elsewhere;
 mod hooks;
 mod lost;

@@ -82,7 +82,12 @@ impl NodeTerm {
     /// When nothing of this edge runs on the node any more, unless a further term is given. None for a node that keeps no
     /// terms.
     pub fn over_ms(&self) -> Option<u64> {
-        self.heard.map(|_| self.given_ms.saturating_add(ms(MARGIN)))
+        self.heard.map(|_| self.given_over_ms())
+    }
+
+    /// The same for whichever node, as no term was given beyond it. One that keeps none runs on all the same.
+    pub fn given_over_ms(&self) -> u64 {
+        self.given_ms.saturating_add(ms(MARGIN))
     }
 
     /// Whether nothing of this edge runs there any more. Never where it keeps no terms, as far as is known.

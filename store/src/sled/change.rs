@@ -83,6 +83,16 @@ impl Change {
             }
             Write::Token(token) => vec![Self::put(Table::Tokens, token.id.as_bytes(), token)?],
             Write::RemoveToken(id) => vec![Self::remove(Table::Tokens, id.as_bytes())],
+            Write::Happening(happening) => {
+                vec![Self::put(Table::Happenings, &happening.number.to_be_bytes(), happening)?]
+            }
+            Write::RemoveHappenings(numbers) => {
+                numbers.iter().map(|number| Self::remove(Table::Happenings, &number.to_be_bytes())).collect()
+            }
+            Write::Node(record) => {
+                vec![Self::put(Table::Nodes, record.node.as_str().as_bytes(), record)?]
+            }
+            Write::RemoveNode(node) => vec![Self::remove(Table::Nodes, node.as_str().as_bytes())],
             Write::Usage(usage) => Self::of_usage(usage)?,
             Write::Measured { instance, metered } => {
                 vec![Self::Measured { instance: *instance, metered: metered.clone() }]

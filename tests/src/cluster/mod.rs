@@ -5,6 +5,7 @@ mod end;
 mod node;
 mod start;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -113,6 +114,8 @@ pub struct Cluster {
     label: String,
     setup: Setup,
     nodes: Vec<Node>,
+    /// Nodes that the edge is not configured with from its next start on.
+    left_out: BTreeSet<usize>,
     edge: Option<Process>,
     edge_disk: Option<Small>,
     address: SocketAddr,
@@ -229,6 +232,11 @@ impl Cluster {
     /// The process of a node's supervisor.
     pub fn supervisor(&self, index: usize) -> Result<&Process> {
         self.nodes[index].supervisor.as_ref().context("the supervisor was killed")
+    }
+
+    /// Has the edge not be configured with a node any more, from its next start on.
+    pub fn leave_out(&mut self, index: usize) {
+        self.left_out.insert(index);
     }
 
     /// SIGKILL to the edge.

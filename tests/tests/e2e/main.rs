@@ -28,6 +28,7 @@ mod node_restart;
 mod node_stop;
 mod nodes;
 mod objects;
+mod operate;
 mod proxying;
 mod recovery;
 mod script;

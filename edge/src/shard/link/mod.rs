@@ -308,6 +308,12 @@ impl Link {
             self.heard_ms = Some(wall_ms());
             self.nodes.down(&self.node);
         }
+        if let Err(error) = ended.as_ref()
+            && was_up
+            && !stop.is_cancelled()
+        {
+            self.nodes.silent(&self.node, &error.to_string());
+        }
         match ended {
             Err(error) if !stop.is_cancelled() => self.give_up(&connection, &error, stop).await,
             _ => connection.close(VarInt::from_u32(close::SHUTDOWN), b"the edge stops"),

@@ -122,6 +122,8 @@ struct Session {
     /// None if another link of the node renews its terms.
     renew: Option<Renewals>,
     look: Interval,
+    /// Whether the node is drained, and nothing is to be kept prepared on it.
+    drained: bool,
     packets: u64,
     quiet: u32,
     /// Checks until the node is asked for its room again; none while that has no answer, or if another link asks.
@@ -300,14 +302,27 @@ impl Link {
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
                 },
-                prepare = changed(&mut self.prepared) => session.send(Sent::Prepare, Call::Prepare(prepare)),
+                prepare = changed(&mut self.prepared) => {
+                    let prepare = if session.drained { Prepare::default() } else { prepare };
+                    session.send(Sent::Prepare, Call::Prepare(prepare));
+                }
                 () = due(&mut session.renew) => self.renew(&session)?,
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
                     session.look_for_life();
                     session.ask_for_room();
+                    self.look_whether_drained(&mut session);
                 }
             }
+        }
+    }
+
+    /// On a drained node nothing is kept prepared.
+    fn look_whether_drained(&mut self, session: &mut Session) {
+        let drained = self.nodes.drained_ms(&self.node).is_some();
+        let changed = std::mem::replace(&mut session.drained, drained) != drained;
+        if let Some(prepared) = self.prepared.as_mut().filter(|_| changed) {
+            prepared.mark_changed();
         }
     }
 
@@ -385,6 +400,7 @@ impl Session {
             updates,
             renew: None,
             look: every(LOOK_EVERY),
+            drained: false,
             packets: 0,
             quiet: 0,
             room_in: None,
