@@ -137,10 +137,17 @@ impl<R: Runtime + 'static> Connected<R> {
         Ok(Answer::Accepted)
     }
 
+    /// One that came too late prolongs nothing, and is told the time all the same: else an edge whose last stamp is older than a
+    /// term, as after both machines slept, would never give a term again on this connection.
     fn renew(&self, renew: &Renew) -> Result<Answer, Refusal> {
         let edge = &self.session.edge;
-        self.agent.terms.prolong(edge, renew.until)?;
-        self.agent.instances.heard(edge);
+        match self.agent.terms.prolong(edge, renew.until) {
+            Ok(_) => self.agent.instances.heard(edge),
+            Err(refusal) if refusal.code == RefusalCode::Lapsed => {
+                tracing::debug!(%edge, %refusal, "a renewal came too late");
+            }
+            Err(refusal) => return Err(refusal),
+        }
         // An older edge, which has sent no stamp, knows no such answer.
         let stamp = renew.until.and_then(|_| self.agent.terms.stamp());
         Ok(stamp.map_or(Answer::Done, |stamp| Answer::Renewed(Renewed { stamp })))

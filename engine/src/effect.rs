@@ -92,6 +92,13 @@ pub enum Effect {
         /// The object whose instance it was, and how that has ended, which is durable by now; none for one that no object had.
         ended: Option<(ObjectId, Outcome)>,
     },
+    /// An object's instance has ended with its node, which is lost: that is durable by now, and there is nobody to forget it.
+    Ended {
+        /// The object.
+        object: ObjectId,
+        /// How it has ended.
+        outcome: Outcome,
+    },
     /// Write what a node has measured of an instance that no object has any more, in place of an estimate if there is one; then
     /// have the node forget it.
     Measured {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::ExitReason;
-use berth_common::wire::call::{InstanceStatus, Phase, Stop};
+use berth_common::wire::call::{InstanceStatus, Phase};
 
 use crate::context::{Config, Context, Ids};
 use crate::effect::Effect;
 use crate::ids::WaiterId;
 use crate::input::{Input, Kept, Now};
-use crate::object::{Object, SIGKILL, Standing};
+use crate::object::{Object, Standing, dispose};
 use crate::record::Record;
 use crate::timers::Timers;
 use crate::view::{ObjectView, PublicState};
@@ -198,8 +198,9 @@ impl Engine {
                 }
                 self.with(now, status.object, |object, cx| object.status(status.phase, status.metered, cx));
             }
-            // Its `Forget` is sent once the end is persisted.
-            (Standing::Ending, Phase::Exited(_)) => {}
+            (Standing::Ending, Phase::Exited(_)) => {
+                self.with(now, status.object, |object, _| object.returned(status));
+            }
             (Standing::Ending | Standing::Unknown, _) => self.effects.push_back(dispose(node, status)),
         }
     }
@@ -268,21 +269,6 @@ impl Engine {
         if slot.object.is_forgettable() {
             self.objects.remove(&id);
             self.moves.push((id, false));
-        }
-    }
-}
-
-/// Ends or forgets an instance that belongs to no object, so that an object never has two.
-fn dispose(node: NodeId, status: InstanceStatus) -> Effect {
-    let measured = status.metered.filter(|metered| !metered.estimated);
-    match (status.phase, measured) {
-        // Its node may have been given up, and its usage estimated.
-        (Phase::Exited(_), Some(metered)) => {
-            Effect::Measured { node, instance: status.instance, metered: Box::new(metered) }
-        }
-        (Phase::Exited(_), None) => Effect::Forget { node, instance: status.instance, ended: None },
-        (Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping, _) => {
-            Effect::Stop { node, stop: Stop { instance: status.instance, signal: SIGKILL, grace_ms: 0 } }
         }
     }
 }

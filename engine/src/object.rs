@@ -62,9 +62,11 @@ use std::time::Duration;
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
+use berth_common::wire::call::InstanceStatus;
 
 use self::crashes::Crashes;
 use self::live::{Live, Stage};
+pub(crate) use self::lost::dispose;
 use self::placing::CommitExtras;
 use self::waiters::Waiters;
 use crate::context::Context;
@@ -76,7 +78,7 @@ use crate::refused::Refused;
 use crate::view::{ObjectView, PublicState};
 
 /// Numbers of the signals that Berth sends, the same on every Linux.
-pub(crate) const SIGKILL: i32 = 9;
+const SIGKILL: i32 = 9;
 const SIGTERM: i32 = 15;
 
 /// An object in memory.
@@ -115,6 +117,8 @@ enum State {
         persist: PersistId,
         retry_ms: Option<u64>,
         extras: CommitExtras,
+        /// What its node says of its end, which was lost and is back before the end is durable.
+        returned: Option<Box<InstanceStatus>>,
     },
     /// It has no instance and nothing pending: it can leave memory.
     Gone,

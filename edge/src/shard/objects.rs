@@ -506,6 +506,7 @@ impl Objects {
                     self.send_command(&node, Command::Forget(instance));
                     ended.into_iter().for_each(|(object, outcome)| self.tell_end(object, &outcome));
                 }
+                Effect::Ended { object, outcome } => self.tell_end(object, &outcome),
                 Effect::Measured { node, instance, metered } => {
                     self.replace_estimate(node, instance, metered);
                 }

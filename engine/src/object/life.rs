@@ -199,7 +199,9 @@ impl Object {
         self.exit = Some(outcome.clone());
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
         self.confirm_orders(cx);
-        self.state = State::Ending { node, instance, persist, retry_ms: None, extras: extras.clone() };
+        let (extras_again, returned) = (extras.clone(), None);
+        self.state =
+            State::Ending { node, instance, persist, retry_ms: None, extras: extras_again, returned };
         self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, extras, cx);
     }
 

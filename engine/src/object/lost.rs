@@ -2,14 +2,17 @@
 //!
 //! What fails, and what happens then:
 //! * The node comes back: it reports the instance, which is no object's any more, and it is ended there. What it had really used
-//!   takes the place of the estimate.
+//!   takes the place of the estimate, and only then is the node to forget it.
 //! * The end cannot be written: as with any other end.
 
+use berth_common::ids::NodeId;
 use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::wire::call::{InstanceStatus, Phase, Stop};
 
 use super::live::Stage;
-use super::{Object, ms};
+use super::{Object, SIGKILL, State, ms};
 use crate::context::Context;
+use crate::effect::Effect;
 
 impl Object {
     /// Its node is lost. `heard_ms`: when that was last heard of, in milliseconds since 1970.
@@ -24,5 +27,31 @@ impl Object {
         let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
         self.waiters.set_deadline(deadline_ms);
         self.end(Outcome::because(ExitReason::NodeLost, told), metered, cx);
+    }
+
+    /// Its node tells that the instance has ended, whose end is being written. What was measured of one that was lost with its
+    /// node is news; the others' is in what is being written, and their `Forget` follows.
+    pub(crate) fn returned(&mut self, status: InstanceStatus) {
+        let was_lost = self.exit.as_ref().is_some_and(|outcome| outcome.reason == ExitReason::NodeLost);
+        if let State::Ending { returned, .. } = &mut self.state
+            && was_lost
+        {
+            *returned = Some(Box::new(status));
+        }
+    }
+}
+
+/// Ends or forgets an instance that belongs to no object, so that an object never has two.
+pub(crate) fn dispose(node: NodeId, status: InstanceStatus) -> Effect {
+    let measured = status.metered.filter(|metered| !metered.estimated);
+    match (status.phase, measured) {
+        // Its node may have been given up, and its usage estimated.
+        (Phase::Exited(_), Some(metered)) => {
+            Effect::Measured { node, instance: status.instance, metered: Box::new(metered) }
+        }
+        (Phase::Exited(_), None) => Effect::Forget { node, instance: status.instance, ended: None },
+        (Phase::Starting | Phase::Running | Phase::Ready | Phase::Stopping, _) => {
+            Effect::Stop { node, stop: Stop { instance: status.instance, signal: SIGKILL, grace_ms: 0 } }
+        }
     }
 }

@@ -39,9 +39,13 @@ impl Live {
         Some(self.estimate(ends.min().unwrap_or(now_ms)))
     }
 
-    /// The estimated usage of an instance whose node is lost: until that was last heard of. None if it is not known to have run.
+    /// The estimated usage of an instance whose node is lost: until that was last heard of. Nothing, if it is not known to have
+    /// run; but as its start was sent, it may have, and then its node comes back with what takes the place of this. None if it
+    /// was not even started.
     pub(super) fn vanished(&self, heard_ms: u64, now_ms: u64) -> Option<Metered> {
-        self.runs_since_ms().map(|_| self.estimate(heard_ms.min(now_ms)))
+        let end_ms = if self.runs_since_ms().is_some() { heard_ms.min(now_ms) } else { self.placed_ms };
+        let is_started = !matches!(self.stage, Stage::Placing { .. });
+        is_started.then(|| self.estimate(end_ms))
     }
 
     fn estimate(&self, end_ms: u64) -> Metered {

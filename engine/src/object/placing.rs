@@ -8,6 +8,7 @@ use berth_common::outcome::{ExitReason, Outcome};
 
 use super::crashes::Crashes;
 use super::live::{Live, Stage};
+use super::lost::dispose;
 use super::{Object, State, ms};
 use crate::context::Context;
 use crate::effect::Effect;
@@ -183,17 +184,31 @@ impl Object {
                 }
                 _ => {}
             },
-            State::Ending { node, instance, persist, retry_ms, .. } if *persist == id => {
+            State::Ending { persist, retry_ms, .. } if *persist == id => {
                 if result.is_err() {
                     *retry_ms = Some(cx.now.mono_ms.saturating_add(PERSIST_RETRY_MS));
                     return;
                 }
-                let (node, instance) = (node.clone(), *instance);
-                let ended = self.exit.clone().map(|outcome| (self.id, outcome));
-                cx.emit(Effect::Forget { node, instance, ended });
+                self.ended(cx);
                 self.begin(cx);
             }
             _ => {}
+        }
+    }
+
+    /// The end is durable.
+    fn ended(&mut self, cx: &mut Context<'_>) {
+        let State::Ending { node, instance, returned, .. } = &mut self.state else { return };
+        let (node, instance, returned) = (node.clone(), *instance, returned.take());
+        match self.exit.clone() {
+            Some(outcome) if outcome.reason == ExitReason::NodeLost => {
+                cx.emit(Effect::Ended { object: self.id, outcome });
+                returned.into_iter().for_each(|status| cx.emit(dispose(node.clone(), *status)));
+            }
+            exit => {
+                let ended = exit.map(|outcome| (self.id, outcome));
+                cx.emit(Effect::Forget { node, instance, ended });
+            }
         }
     }
 

@@ -30,7 +30,7 @@ fn who_waits_gets_another_instance_and_the_lost_ones_usage_is_estimated_until_it
     assert!(ended.iter().any(|effect| matches!(effect, Effect::Unreserve { .. })));
     assert_eq!(desk.acquire(2), [], "it waits for the end to be durable");
     let next = desk.persisted(persist(&ended));
-    let [Effect::Forget { .. }, Effect::Reserve(demand)] = &next[..] else { panic!("{next:?}") };
+    let [Effect::Ended { .. }, Effect::Reserve(demand)] = &next[..] else { panic!("{next:?}") };
     assert_eq!(demand.generation, Generation(2));
     assert_eq!(desk.release(hold), [], "what the lost one served is over");
     let write = persist(&desk.reserved(2, Ok(2)));
@@ -46,9 +46,10 @@ fn who_waits_already_has_the_time_of_a_start_from_then_on() {
     desk.at(100);
     let ended = lose(&mut desk, 0);
     assert_eq!(refused(&ended), [], "nobody is refused");
-    assert_eq!(usage(&ended), None, "it is not known to have run");
+    let life = usage(&ended).unwrap();
+    assert_eq!((life.lived_cs, life.estimated), (0, true), "it is not known to have run, and may have");
     let next = desk.persisted(persist(&ended));
-    assert!(matches!(&next[..], [Effect::Forget { .. }, Effect::Reserve(_)]), "{next:?}");
+    assert!(matches!(&next[..], [Effect::Ended { .. }, Effect::Reserve(_)]), "{next:?}");
     let write = persist(&desk.reserved(2, Ok(2)));
     desk.persisted(write);
     assert_eq!(refused(&desk.status(2, 2, Phase::Ready)), []);
@@ -61,7 +62,10 @@ fn an_object_without_requests_is_not_started_again() {
     desk.release(hold);
     let ended = lose(&mut desk, 0);
     let next = desk.persisted(persist(&ended));
-    assert!(matches!(&next[..], [Effect::Forget { .. }]), "{next:?}");
+    assert!(
+        matches!(&next[..], [Effect::Ended { .. }]),
+        "the node is not to forget what it may have measured: {next:?}"
+    );
 }
 
 #[test]
@@ -99,4 +103,27 @@ fn a_node_that_returns_has_its_instance_ended_and_its_true_usage_taken() {
     let estimate = Metered { estimated: true, ..metered };
     let forget = Effect::Forget { node: node(), instance: instance(1), ended: None };
     assert_eq!(desk.report(1, 1, exited, Some(estimate)), [forget], "an estimate is no better than ours");
+}
+
+#[test]
+fn what_a_node_tells_that_returns_before_the_end_is_durable_takes_the_place_of_the_estimate_too() {
+    let mut desk = Desk::new();
+    desk.healthy();
+    let ended = lose(&mut desk, 0);
+    let metered = Metered { estimated: false, ..Metered::estimate(WALL_MS, Duration::from_secs(9)) };
+    let exited = Phase::Exited(Outcome::exited(0));
+    assert_eq!(desk.report(1, 1, exited, Some(metered.clone())), [], "the estimate is being written");
+    let next = desk.persisted(persist(&ended));
+    let measured = Effect::Measured { node: node(), instance: instance(1), metered: Box::new(metered) };
+    assert!(matches!(&next[..], [Effect::Ended { .. }, last] if *last == measured), "{next:?}");
+}
+
+#[test]
+fn one_that_was_not_even_started_leaves_no_usage() {
+    let mut desk = Desk::new();
+    desk.acquire(1);
+    desk.loaded(None);
+    desk.reserved(1, Ok(1));
+    let ended = lose(&mut desk, 0);
+    assert_eq!(usage(&ended), None);
 }

@@ -1,81 +1,42 @@
-//! The engine in a simulated world: nodes that start, refuse, drain, fill, fail, end and lose instances and connections, a store
-//! that writes, fails and crashes with the edge, clients that come and go, in any order. `promises` has what must
-//! always be true.
+//! The engine in a simulated world: nodes that start, refuse, drain, fill, fail, end and lose instances and connections, that
+//! fall silent, freeze and are given up, by clocks that run at rates of their own; a store that writes, fails and crashes with
+//! the edge; clients that come and go, in any order. `promises` has what must always be true.
 //!
 //! A failure is shrunk, printed as the actions that lead to it, and its seed is kept in `main.regressions` beside this
-//! file; seeds found there are tried first. `PROPTEST_CASES=100000` looks for longer.
+//! file; seeds found there are tried first. `BERTH_SOAK=1` looks for much longer, `PROPTEST_CASES=100000` for as long as that
+//! takes. That the promises are worth something shows in `mutants`: each rule that is taken away breaks one.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod actions;
+mod flaw;
 mod link;
+mod machine;
 mod model;
+mod network;
 mod node;
 mod promises;
+mod shell;
+mod store;
 
+use actions::{Action, any_action, client, paces, silent_action, work};
 use berth_engine::EndOrder;
-use model::{Action, NODES, OBJECTS, World};
+use model::{ALIKE, NODES, World};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
 
-/// Cases of each property where the environment does not say otherwise: about a minute in all, as tests are built.
-const CASES: u32 = 3_000;
+/// Cases of each property where the environment does not say otherwise: some seconds, as tests are built.
+const CASES: u32 = 300;
+/// The same where it asks for much.
+const SOAK_CASES: u32 = 30_000;
 
 fn config() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
+    let soak = std::env::var("BERTH_SOAK").is_ok_and(|value| value == "1");
+    let usual = if soak { SOAK_CASES } else { CASES };
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as Box<_>);
     ProptestConfig { cases, failure_persistence, ..ProptestConfig::default() }
-}
-
-fn client() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        6 => (0..OBJECTS).prop_map(Action::Acquire),
-        2 => any::<Index>().prop_map(Action::Cancel),
-        5 => any::<Index>().prop_map(Action::Release),
-        2 => any::<Index>().prop_map(Action::Touch),
-        1 => (0..OBJECTS, order()).prop_map(|(object, order)| Action::End { object, order }),
-    ]
-}
-
-fn order() -> impl Strategy<Value = EndOrder> {
-    prop_oneof![
-        2 => (0u64..3_000).prop_map(|grace| EndOrder::Stop { signal: None, grace_ms: Some(grace) }),
-        1 => Just(EndOrder::Destroy),
-    ]
-}
-
-fn work() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        6 => (1u64..700).prop_map(Action::Advance),
-        2 => (1_000u64..6_000).prop_map(Action::Advance),
-        10 => Just(Action::StoreWrites),
-        3 => Just(Action::StoreReads),
-        10 => (0..NODES).prop_map(Action::NodeObeys),
-        10 => (0..NODES).prop_map(Action::NodeReports),
-        4 => (0..NODES).prop_map(Action::Wiped),
-        8 => (0..NODES, any::<Index>()).prop_map(|(node, which)| Action::Progress { node, which }),
-    ]
-}
-
-fn trouble() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        2 => any::<bool>().prop_map(|applied| Action::StoreFailsToWrite { applied }),
-        1 => Just(Action::StoreFailsToRead),
-        2 => (0..NODES).prop_map(Action::NodeRefuses),
-        3 => (0..NODES, any::<Index>(), 0..4i32)
-            .prop_map(|(node, which, code)| Action::Exit { node, which, code }),
-        1 => (0..NODES, any::<Index>()).prop_map(|(node, which)| Action::NodeStops { node, which }),
-        1 => (0..NODES).prop_map(Action::NodeLosesAll),
-        2 => (0..NODES, any::<bool>()).prop_map(|(node, orders_lost)| Action::Disconnect { node, orders_lost }),
-        5 => (0..NODES).prop_map(Action::Connect),
-        2 => (0..NODES, any::<bool>()).prop_map(|(node, draining)| Action::Drain { node, draining }),
-        2 => (0..NODES, any::<bool>()).prop_map(|(node, full)| Action::Fill { node, full }),
-        1 => any::<Index>().prop_map(|written| Action::CrashEdge { written }),
-    ]
-}
-
-fn any_action() -> impl Strategy<Value = Action> {
-    prop_oneof![4 => client(), 10 => work(), 3 => trouble()]
 }
 
 /// Brings an object to be healthy, with this many requests that hold it.
@@ -99,8 +60,25 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn whatever_happens_the_promises_hold(actions in proptest::collection::vec(any_action(), 1..200)) {
-        let mut world = World::new();
+    fn whatever_happens_the_promises_hold(
+        paces in paces(),
+        actions in proptest::collection::vec(any_action(), 1..200),
+    ) {
+        let mut world = World::new(paces);
+        for action in actions {
+            world.act(action);
+        }
+        world.come_to_rest();
+        world.expect_useful();
+    }
+
+    /// The same with much silence: nodes freeze, are given up, and come back.
+    #[test]
+    fn whoever_is_silent_the_promises_hold(
+        paces in paces(),
+        actions in proptest::collection::vec(silent_action(), 1..100),
+    ) {
+        let mut world = World::new(paces);
         for action in actions {
             world.act(action);
         }
@@ -115,7 +93,7 @@ proptest! {
         requests in 1..5usize,
         steps in proptest::collection::vec((client(), 0u64..2_500), 0..30),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(ALIKE);
         healthy(&mut world, requests);
         for (action, pause_ms) in steps {
             world.act(action);
@@ -131,7 +109,7 @@ proptest! {
         written in any::<Index>(),
         after in proptest::collection::vec(any_action(), 0..40),
     ) {
-        let mut world = World::new();
+        let mut world = World::new(ALIKE);
         for action in before.into_iter().chain([Action::CrashEdge { written }]).chain(after) {
             world.act(action);
         }
@@ -143,7 +121,7 @@ proptest! {
 /// The world itself works: with no trouble at all, a request is granted and the object sleeps as idle.
 #[test]
 fn without_trouble_requests_are_granted() {
-    let mut world = World::new();
+    let mut world = World::new(ALIKE);
     healthy(&mut world, 3);
     world.come_to_rest();
     assert_eq!(world.promises.answers(), (3, 0));
@@ -154,7 +132,7 @@ fn without_trouble_requests_are_granted() {
 /// it never began.
 #[test]
 fn a_life_that_was_lost_before_it_was_heard_of_is_kept_as_an_estimate() {
-    let mut world = World::new();
+    let mut world = World::new(ALIKE);
     for action in [Action::Acquire(0), Action::StoreReads, Action::StoreWrites] {
         world.act(action);
     }

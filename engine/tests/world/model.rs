@@ -1,25 +1,28 @@
-//! The simulated world: a shell that carries out the engine's effects on simulated nodes and a simulated store, and
-//! the things that can happen in it. Both ends of the links are the real ones (`berth_protocol`).
+//! The simulated world: a shell that carries out the engine's effects (`shell`) on simulated nodes (`node`, on a `machine`) and a
+//! simulated store (`store`), and the things that can happen in it. Both ends of the links (`link`, `network`) are the real ones
+//! (`berth_protocol`).
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::fixtures;
-use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{ClassSpec, HookKind, HooksSpec, Resources};
-use berth_common::wire::call::{Answer, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop};
-use berth_engine::fleet::{Demand, Fleet};
-use berth_engine::{
-    Backoff, Config, Effect, EndOrder, Engine, Event, Input, Now, PersistId, Record, RecordState,
-    StoreFailure, UsageRecord, WaiterId,
-};
+use berth_common::wire::call::Capacity;
+use berth_engine::fleet::Fleet;
+use berth_engine::{Backoff, Config, EndOrder, Engine, Input, Now, RecordState, WaiterId};
+use berth_protocol::edge::Looks;
 use proptest::sample::Index;
 
+use crate::actions::Action;
+use crate::flaw::Flaw;
 use crate::link::Link;
-use crate::node::{News, Node, Supply};
+use crate::machine::{Machine, Pace};
+use crate::node::Node;
 use crate::promises::Promises;
+use crate::store::Store;
 
 pub(crate) const OBJECTS: usize = 3;
 pub(crate) const NODES: usize = 2;
@@ -32,95 +35,28 @@ pub(crate) const MAX_INSTANCES: u32 = 2;
 const INSTANCES_A_NODE: u32 = 1;
 /// Steps of 100 ms in which a world without trouble comes to rest.
 const STEPS_TO_REST: usize = 300;
-
-#[derive(Debug, Clone)]
-pub(crate) enum Action {
-    Acquire(usize),
-    Cancel(Index),
-    Release(Index),
-    Touch(Index),
-    End {
-        object: usize,
-        order: EndOrder,
-    },
-    Advance(u64),
-    StoreWrites,
-    StoreReads,
-    /// `applied`: the write happened although it is reported as failed.
-    StoreFailsToWrite {
-        applied: bool,
-    },
-    StoreFailsToRead,
-    NodeObeys(usize),
-    NodeReports(usize),
-    NodeRefuses(usize),
-    Progress {
-        node: usize,
-        which: Index,
-    },
-    Exit {
-        node: usize,
-        which: Index,
-        code: i32,
-    },
-    /// The node ends an instance by itself.
-    NodeStops {
-        node: usize,
-        which: Index,
-    },
-    /// `orders_lost`: what was sent and not yet obeyed never arrives. Otherwise it does, perhaps after it was sent
-    /// again.
-    Disconnect {
-        node: usize,
-        orders_lost: bool,
-    },
-    NodeLosesAll(usize),
-    /// The node is taken out of service, or into it.
-    Drain {
-        node: usize,
-        draining: bool,
-    },
-    /// Another edge takes all of the node's room, or gives it back.
-    Fill {
-        node: usize,
-        full: bool,
-    },
-    /// The disk of an ended instance is free.
-    Wiped(usize),
-    Connect(usize),
-    /// `written`: how many of the writes under way were done, in their order.
-    CrashEdge {
-        written: Index,
-    },
-}
-
-/// One write under way.
-struct Written {
-    object: ObjectId,
-    persist: PersistId,
-    record: Record,
-    events: Vec<Event>,
-    usage: Option<Box<UsageRecord>>,
-}
+/// Machines that are like the edge's.
+pub(crate) const ALIKE: [Pace; NODES] = [Pace { rate: 1_000, late_ms: 0 }; NODES];
 
 pub(crate) struct World {
     pub(crate) promises: Promises,
-    engine: Engine,
-    fleet: Fleet,
-    now: Now,
-    nodes: Vec<Node>,
-    links: Vec<Link>,
-    names: Vec<NodeId>,
+    pub(crate) flaw: Option<Flaw>,
+    pub(crate) engine: Engine,
+    pub(crate) fleet: Fleet,
+    /// The edge's clocks, which are right.
+    pub(crate) now: Now,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) names: Vec<NodeId>,
     /// Which nodes the edge takes for drained.
-    draining: Vec<bool>,
-    durable: HashMap<ObjectId, Record>,
-    /// What is durable and the engine knows it.
-    acknowledged: HashMap<ObjectId, Record>,
-    /// What is durable of the lives of instances, by their keys in the store.
-    lives: BTreeMap<(u64, InstanceId), UsageRecord>,
-    writes: VecDeque<Written>,
-    reads: VecDeque<ObjectId>,
-    drawn: u64,
+    pub(crate) draining: Vec<bool>,
+    pub(crate) store: Store,
+    /// What links and the store have told the shard, which it has not taken yet.
+    pub(crate) inbox: VecDeque<Input>,
+    pub(crate) shard_lags: bool,
+    pub(crate) looks: Looks,
+    pub(crate) look_ms: u64,
+    pub(crate) drawn: u64,
     steps: u64,
 }
 
@@ -153,53 +89,67 @@ fn class() -> ClassSpec {
     class
 }
 
-fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     // Short, so that the world comes to rest soon.
     let backoff = Backoff { first_ms: 100, max_ms: 400, forget_ms: 1_000 };
     Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5, backoff })
 }
 
-const CAPACITY: Capacity = Capacity { memory_bytes: 100, cpu_sixteenths: 100, instances: INSTANCES_A_NODE };
+pub(crate) const CAPACITY: Capacity =
+    Capacity { memory_bytes: 100, cpu_sixteenths: 100, instances: INSTANCES_A_NODE };
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(paces: [Pace; NODES]) -> Self {
+        Self::without(None, paces)
+    }
+
+    /// One that lacks a rule, if any.
+    pub(crate) fn without(flaw: Option<Flaw>, paces: [Pace; NODES]) -> Self {
+        let now = Now { mono_ms: 1_000, wall_ms: 1 << 40 };
+        let node = |pace| Node::new(edge(), CAPACITY, Machine::new(pace, flaw, now.wall_ms));
         let mut world = Self {
             promises: Promises::default(),
+            flaw,
             engine: engine(),
             fleet: Fleet::new(),
-            now: Now { mono_ms: 1_000, wall_ms: 1 << 40 },
-            nodes: (0..NODES).map(|_| Node::new(edge(), CAPACITY)).collect(),
-            links: (0..NODES).map(|_| Link::new(edge())).collect(),
+            now,
+            nodes: paces.into_iter().map(node).collect(),
+            links: (0..NODES).map(|_| Link::new(edge(), flaw, now.mono_ms)).collect(),
             names: (0..NODES).map(|n| format!("n{n}").parse().unwrap()).collect(),
             draining: vec![false; NODES],
-            durable: HashMap::new(),
-            acknowledged: HashMap::new(),
-            lives: BTreeMap::new(),
-            writes: VecDeque::new(),
-            reads: VecDeque::new(),
+            store: Store::default(),
+            inbox: VecDeque::new(),
+            shard_lags: false,
+            looks: Looks::starting(now.mono_ms),
+            look_ms: 0,
             drawn: 0,
             steps: 0,
         };
+        world.begin_to_look();
         (0..NODES).for_each(|node| world.connect(node));
+        world.take_inbox();
         world
     }
 
     /// Lets something happen, and checks the promises.
     pub(crate) fn act(&mut self, action: Action) {
+        if let Action::Flow(node) = action {
+            return self.flow(node);
+        }
         self.promises.time(self.now.mono_ms);
-        self.tell_time();
         self.steps += 1;
         if let Action::NodeRefuses(node) = &action {
             self.promises.unable(*node);
         }
         self.note_able();
         self.happen(action);
+        self.take_inbox();
         self.note_able();
         self.check();
     }
 
     /// Which nodes would take an instance now, as far as both they and the edge know.
-    fn note_able(&mut self) {
+    pub(crate) fn note_able(&mut self) {
         for (index, node) in self.nodes.iter().enumerate() {
             let free = self.fleet.instances_on(&self.names[index]) < INSTANCES_A_NODE;
             let able = free && self.links[index].is_connected() && !self.draining[index] && node.takes();
@@ -233,12 +183,18 @@ impl World {
         );
     }
 
-    fn tell_time(&mut self) {
-        self.nodes.iter_mut().for_each(|node| node.time(self.now.wall_ms));
-    }
-
-    fn check(&mut self) {
-        Promises::one_life_each(&self.nodes, self.lives.values());
+    pub(crate) fn check(&mut self) {
+        Promises::one_life_each(&self.nodes, self.store.lives.values());
+        for node in &mut self.nodes {
+            for instance in node.take_forgotten() {
+                assert!(
+                    self.store.is_measured(instance),
+                    "forgotten before what was measured of {instance} is durable"
+                );
+            }
+            self.promises.thawed_on_order_only(node);
+            self.promises.kept_while_nobody_speaks(node);
+        }
         self.promises.check(&self.engine, &self.nodes, &self.fleet, &self.names);
     }
 
@@ -254,61 +210,137 @@ impl World {
             Action::StoreFailsToWrite { applied } => self.store_writes(applied, false),
             Action::StoreReads => self.store_reads(true),
             Action::StoreFailsToRead => self.store_reads(false),
-            Action::NodeObeys(node) => self.links[node].deliver(&mut self.nodes[node], Supply::Enough),
+            Action::NodeObeys(node) => self.deliver(node, 0),
+            Action::NodeObeysLater(node, which) => {
+                let calls = self.links[node].calls();
+                self.deliver(node, if calls > 0 { which.index(calls) } else { 0 });
+            }
             Action::NodeReports(node) => self.report(node),
             Action::NodeRefuses(node) => self.refuse(node),
             Action::Progress { node, which } => self.on_one(node, which, Node::progress),
             Action::Exit { node, which, code } => {
-                let ended = Phase::Exited(Outcome::exited(code));
-                self.on_one(node, which, |node, instance| node.advance(instance, ended));
+                self.on_one(node, which, |node, instance| node.exit(instance, Outcome::exited(code)));
             }
-            Action::NodeStops { node, which } => {
-                self.on_one(node, which, |node, instance| node.advance(instance, Phase::Stopping));
-            }
+            Action::NodeStops { node, which } => self.on_one(node, which, Node::begin_stopping),
             Action::Disconnect { node, orders_lost } => self.disconnect(node, orders_lost),
             Action::NodeLosesAll(node) => {
                 self.disconnect(node, true);
-                self.nodes[node].lose_all();
+                self.nodes[node].reboot();
             }
             Action::Drain { node, draining } => self.nodes[node].drain(draining),
             Action::Fill { node, full } => self.nodes[node].fill(full),
             Action::Wiped(node) => self.nodes[node].wiped(),
             Action::Connect(node) => self.connect(node),
             Action::CrashEdge { written } => self.crash(written),
+            trouble => self.trouble(trouble),
         }
+    }
+
+    /// What makes nodes silent, and the edge deaf.
+    fn trouble(&mut self, action: Action) {
+        match action {
+            Action::ConnectInVain(node) => self.connect_in_vain(node),
+            Action::Cut { node, cut } => self.links[node].cut = cut,
+            Action::StopAgent { node, stopped } => self.nodes[node].stop_agent(stopped),
+            Action::RestartAgent(node) => {
+                if self.nodes[node].is_awake() {
+                    self.disconnect(node, true);
+                    self.nodes[node].restart_agent();
+                }
+            }
+            Action::Suspend { node, suspended } => self.nodes[node].suspend(suspended),
+            Action::EdgeSleeps(ms) => self.edge_sleeps(ms),
+            Action::ShardLags(lags) => self.shard_lags = lags,
+            Action::LinkLags { node, lags } => {
+                self.links[node].lags = lags;
+                if !lags {
+                    self.link_goes_on(node);
+                }
+            }
+            other => panic!("nothing is known of {other:?}"),
+        }
+    }
+
+    /// Everything that is to be done for the node is done, as far as its connection goes.
+    fn flow(&mut self, node: usize) {
+        for _ in 0..3 {
+            self.act(Action::StoreReads);
+            self.act(Action::StoreWrites);
+            for _ in 0..self.links[node].calls() {
+                self.act(Action::NodeObeys(node));
+            }
+            self.progress_all(node);
+            for _ in 0..4 {
+                self.act(Action::NodeReports(node));
+            }
+        }
+    }
+
+    /// All of it works again.
+    pub(crate) fn heal(&mut self, node: usize) {
+        let (link, its) = (&self.links[node], &self.nodes[node]);
+        let lags = (self.shard_lags, link.lags);
+        let (cut, is_awake) = (link.cut != (false, false), its.is_awake());
+        let (connected, full) = (link.is_connected(), its.is_full());
+        let mends = [
+            (lags.0, Action::ShardLags(false)),
+            (lags.1, Action::LinkLags { node, lags: false }),
+            (cut, Action::Cut { node, cut: (false, false) }),
+            (!is_awake, Action::Suspend { node, suspended: false }),
+            (!is_awake, Action::StopAgent { node, stopped: false }),
+            (!connected, Action::Connect(node)),
+            (its.is_draining(), Action::Drain { node, draining: false }),
+            (full.0, Action::Fill { node, full: false }),
+            (full.1, Action::Wiped(node)),
+        ];
+        let due = mends.into_iter().filter(|(is_due, _)| *is_due);
+        due.collect::<Vec<_>>().into_iter().for_each(|(_, mend)| self.act(mend));
     }
 
     /// Everything works again and all clients leave: the world must come to rest, with nothing left running.
     pub(crate) fn come_to_rest(&mut self) {
         for _ in 0..STEPS_TO_REST {
-            while !self.promises.holds().is_empty() {
-                self.release_at(0);
+            self.rest_a_step();
+            if self.is_at_rest() {
+                break;
             }
-            for node in 0..NODES {
-                self.act(Action::Connect(node));
-                self.act(Action::Drain { node, draining: false });
-                self.act(Action::Fill { node, full: false });
-                self.act(Action::Wiped(node));
-                self.act(Action::NodeObeys(node));
-                self.progress_all(node);
-                self.nodes[node].end_stopping();
-                self.act(Action::NodeReports(node));
-            }
-            self.act(Action::StoreReads);
-            self.act(Action::StoreWrites);
-            self.act(Action::Advance(100));
         }
         assert_eq!(self.promises.waiting(), [], "unanswered");
         assert_eq!(self.promises.orders_waiting(), 0, "orders unanswered");
         assert!(self.nodes.iter().all(Node::is_empty), "left behind: {:?}", self.nodes);
         assert!(self.engine.views().is_empty(), "in memory: {:?}", self.engine.views());
         assert_eq!(self.engine.next_deadline_ms(), None);
-        assert!(self.durable.values().all(|r| matches!(r.state, RecordState::Stopped { .. })));
-        Promises::every_life_kept(&self.nodes, self.lives.values());
+        assert!(self.store.all_stopped());
+        assert!(self.links.iter().all(Link::is_connected), "not connected");
+        Promises::every_life_kept(&self.nodes, self.store.lives.values());
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let is_idle = self.promises.waiting().is_empty() && self.promises.orders_waiting() == 0;
+        let nodes_are = self.nodes.iter().all(Node::is_empty) && self.links.iter().all(Link::is_idle);
+        is_idle && nodes_are && self.engine.views().is_empty() && self.engine.next_deadline_ms().is_none()
+    }
+
+    fn rest_a_step(&mut self) {
+        while !self.promises.holds().is_empty() {
+            self.release_at(0);
+        }
+        for node in 0..NODES {
+            self.heal(node);
+            for _ in 0..self.links[node].calls().min(8) {
+                self.act(Action::NodeObeys(node));
+            }
+            self.progress_all(node);
+            self.nodes[node].end_stopping();
+            self.act(Action::NodeReports(node));
+        }
+        self.act(Action::StoreReads);
+        self.act(Action::StoreWrites);
+        self.act(Action::Advance(100));
     }
 
     pub(crate) fn ended_idle(&self, object: usize) -> bool {
-        let state = self.durable.get(&key(object).id()).map(|record| &record.state);
+        let state = self.store.durable.get(&key(object).id()).map(|record| &record.state);
         matches!(state, Some(RecordState::Stopped { outcome: Some(end) }) if end.reason == ExitReason::Idle)
     }
 
@@ -364,53 +396,60 @@ impl World {
 
     // ---- time
 
-    /// Lets time pass, stopping at each deadline on the way.
+    /// Lets time pass, stopping at each moment on the way at which something is due.
     fn advance(&mut self, ms: u64) {
         let end = self.now.mono_ms + ms;
-        while let Some(at) = self.engine.next_deadline_ms().filter(|at| *at <= end) {
+        while let Some(at) = self.next_ms().filter(|at| *at <= end) {
+            let is_worth_a_check = self.engine.next_deadline_ms().is_some_and(|due| due <= at);
             self.pass(at.max(self.now.mono_ms));
-            self.check();
+            if is_worth_a_check {
+                self.check();
+            }
         }
         self.pass(end);
     }
 
-    fn pass(&mut self, to_ms: u64) {
+    /// When something is due next.
+    fn next_ms(&self) -> Option<u64> {
+        let own = [self.engine.next_deadline_ms(), self.renews_ms(), Some(self.look_ms)];
+        own.into_iter().flatten().chain(self.next_freeze_ms()).min()
+    }
+
+    fn next_freeze_ms(&self) -> Option<u64> {
+        let day_ms = self.now.wall_ms - self.now.mono_ms;
+        let due = self.nodes.iter().filter_map(|node| node.machine().frozen_by_ms());
+        due.min().map(|due| due - day_ms)
+    }
+
+    /// Nodes go on until then.
+    fn nodes_go_on(&mut self, to_ms: u64) {
         self.now.wall_ms += to_ms - self.now.mono_ms;
         self.now.mono_ms = to_ms;
         self.promises.time(to_ms);
+        self.nodes.iter_mut().for_each(|node| node.time(self.now.wall_ms));
+    }
+
+    fn pass(&mut self, to_ms: u64) {
+        self.nodes_go_on(to_ms);
+        self.renew_due();
+        self.look();
         self.engine.handle_timeout(self.now);
         self.carry_out();
+        self.take_inbox();
     }
 
-    // ---- the store
-
-    fn store_writes(&mut self, applied: bool, success: bool) {
-        let Some(Written { object, persist, record, events, usage }) = self.writes.pop_front() else {
-            return;
-        };
-        if applied {
-            self.promises.events_written(&record, &events);
-            self.durable.insert(object, record.clone());
-            self.keep(usage);
+    /// The edge does nothing for this long; its nodes do.
+    pub(crate) fn sleep(&mut self, ms: u64) {
+        let end = self.now.mono_ms + ms;
+        while let Some(at) = self.next_freeze_ms().filter(|at| *at <= end) {
+            self.nodes_go_on(at.max(self.now.mono_ms));
         }
-        if success {
-            self.acknowledged.insert(object, record);
-        }
-        let result = if success { Ok(()) } else { Err(StoreFailure::new("full")) };
-        self.input(Input::Persisted { object, persist, result });
+        self.nodes_go_on(end);
     }
 
-    fn keep(&mut self, usage: Option<Box<UsageRecord>>) {
-        if let Some(life) = usage {
-            self.lives.insert((life.ended_ms(), life.instance), *life);
-        }
-    }
-
-    fn store_reads(&mut self, success: bool) {
-        let Some(object) = self.reads.pop_front() else { return };
-        let record = self.durable.get(&object).cloned();
-        let record = if success { Ok(record) } else { Err(StoreFailure::new("damaged")) };
-        self.input(Input::Loaded { object, record });
+    fn edge_sleeps(&mut self, ms: u64) {
+        self.sleep(ms);
+        self.pass(self.now.mono_ms);
     }
 
     // ---- nodes
@@ -420,167 +459,6 @@ impl World {
             act(&mut self.nodes[node], instance);
         }
     }
-
-    /// The edge receives the next report, and before that all answers that have arrived.
-    fn report(&mut self, node: usize) {
-        while let Some((answer, start)) = self.links[node].next_answer() {
-            if let (Answer::Refused(refusal), Some(start)) = (answer, start) {
-                let (object, instance) = (start.object.id(), start.instance);
-                self.promises.start_refused(object, node);
-                self.input(Input::StartRefused { object, instance, refusal });
-            }
-        }
-        match self.nodes[node].next_report() {
-            Some(News::Instance(status)) => self.hear(node, status),
-            Some(News::Draining(draining)) => {
-                self.draining[node] = draining;
-                self.fleet.node_draining(&self.names[node], draining);
-                if !draining {
-                    self.input(Input::NodeOpened);
-                }
-            }
-            None => {}
-        }
-    }
-
-    fn hear(&mut self, node: usize, status: InstanceStatus) {
-        self.links[node].with_outbox(|outbox| outbox.reported(status.instance));
-        self.input(Input::Status { node: self.names[node].clone(), status });
-    }
-
-    /// The node lacks what the next start needs.
-    fn refuse(&mut self, node: usize) {
-        if self.links[node].starts_next() {
-            self.links[node].deliver(&mut self.nodes[node], Supply::Lacking);
-        }
-    }
-
-    fn disconnect(&mut self, node: usize, orders_lost: bool) {
-        self.links[node].lost(self.now.wall_ms, orders_lost);
-        self.nodes[node].hang_up();
-        self.fleet.node_down(&self.names[node]);
-    }
-
-    /// As a link does it: handles all reports of the node, then the starts that are still pending.
-    fn connect(&mut self, node: usize) {
-        if self.links[node].is_connected() {
-            return;
-        }
-        let reported = self.links[node].hello(&mut self.nodes[node]);
-        let draining = self.nodes[node].is_draining();
-        self.draining[node] = draining;
-        self.fleet.node_up(self.names[node].clone(), CAPACITY, DiskCapacity::default(), draining);
-        let mut instances: HashSet<InstanceId> = reported.iter().map(|status| status.instance).collect();
-        for status in reported {
-            self.hear(node, status);
-        }
-        let kept = self.links[node].kept(self.nodes[node].kept_since_ms());
-        for start in self.links[node].synced(kept, &instances) {
-            self.input(never_began(&start));
-        }
-        instances.extend(self.links[node].starting());
-        self.input(Input::Synced { node: self.names[node].clone(), instances, kept });
-        self.links[node].up();
-        self.input(Input::NodeOpened);
-    }
-
-    // ---- the edge
-
-    fn crash(&mut self, written: Index) {
-        let done = written.index(self.writes.len() + 1);
-        let writes = std::mem::take(&mut self.writes);
-        for Written { object, record, events, usage, .. } in writes.into_iter().take(done) {
-            self.promises.events_written(&record, &events);
-            self.durable.insert(object, record);
-            self.keep(usage);
-        }
-        self.acknowledged = self.durable.clone();
-        self.reads.clear();
-        self.promises.crashed();
-        self.links.iter_mut().for_each(Link::crash);
-        self.nodes.iter_mut().for_each(Node::hang_up);
-        self.restart();
-    }
-
-    fn restart(&mut self) {
-        self.now.mono_ms += 50;
-        self.now.wall_ms += 50;
-        self.promises.time(self.now.mono_ms);
-        self.engine = engine();
-        self.fleet = Fleet::new();
-        for record in self.durable.values() {
-            if let RecordState::Placed { node, class, .. } = &record.state {
-                self.fleet.restore(&Demand::of(&record.key, record.generation, class), node);
-            }
-            self.engine.restore(self.now, record.clone());
-        }
-        self.promises.legal_after_crash(&self.engine, &self.durable);
-    }
-
-    fn input(&mut self, input: Input) {
-        self.engine.handle(self.now, input);
-        self.carry_out();
-    }
-
-    fn carry_out(&mut self) {
-        while let Some(effect) = self.engine.poll_effect() {
-            match effect {
-                Effect::Load { object } => self.reads.push_back(object),
-                Effect::Reserve(demand) => self.reserve(&demand),
-                Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
-                Effect::Persist { object, persist, record, events, usage } => {
-                    self.promises.persisting(&record);
-                    self.writes.push_back(Written { object, persist, record, events, usage });
-                }
-                Effect::Start { node, start, .. } => {
-                    self.promises.starting(&start, self.acknowledged.get(&start.object.id()));
-                    self.link(&node).with_outbox(|outbox| outbox.start(start));
-                }
-                Effect::Stop { node, stop } => self.stop(&node, stop),
-                // Terms are not part of this world: its nodes freeze nothing.
-                Effect::Resume { instance, .. } => panic!("{instance} is resumed, and was not frozen"),
-                Effect::Forget { node, instance, .. } => {
-                    self.promises.forgetting(instance, self.durable.values());
-                    self.link(&node).with_outbox(|outbox| outbox.forget(instance));
-                }
-                Effect::Measured { node, instance, .. } => {
-                    self.promises.forgetting(instance, self.durable.values());
-                    self.link(&node).with_outbox(|outbox| outbox.forget(instance));
-                }
-                Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
-                Effect::Ordered { waiter } => self.promises.ordered(waiter),
-                Effect::Refuse { waiter, refused } => {
-                    let taken = self.names.iter().map(|name| self.fleet.instances_on(name)).sum();
-                    self.promises.refused(waiter, &refused, taken);
-                }
-            }
-        }
-    }
-
-    fn link(&mut self, node: &NodeId) -> &mut Link {
-        let index = self.names.iter().position(|name| name == node).unwrap();
-        &mut self.links[index]
-    }
-
-    fn reserve(&mut self, demand: &Demand) {
-        self.drawn += 1;
-        let instance = InstanceId::from_bytes(u128::from(self.drawn).to_be_bytes());
-        let result = self.fleet.reserve(demand).map(|node| (node, instance));
-        let (object, generation) = (demand.object, demand.generation);
-        self.engine.handle(self.now, Input::Reserved { object, generation, result });
-    }
-
-    /// A stop for a start that was never sent drops both.
-    fn stop(&mut self, node: &NodeId, stop: Stop) {
-        self.promises.stopping(&stop);
-        if let Some(start) = self.link(node).with_outbox(|outbox| outbox.stop(stop)) {
-            self.engine.handle(self.now, never_began(&start));
-        }
-    }
-}
-
-fn never_began(start: &Start) -> Input {
-    Input::NeverBegan { object: start.object.id(), instance: start.instance }
 }
 
 fn pick<T: Copy>(which: Index, from: &[T]) -> Option<T> {

@@ -1,20 +1,24 @@
-//! A simulated node: the agent's own table of instances and of sessions, with apps that run, end and are lost.
+//! A simulated node: the agent's own table of instances and of sessions (`berth_protocol`), on a simulated machine.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use berth_common::ids::{EdgeId, InstanceId, ObjectId};
-use berth_common::metering::Metered;
+use berth_common::ids::{EdgeId, InstanceId};
 use berth_common::outcome::Outcome;
 use berth_common::wire::call::{
-    Answer, Call, Capacity, Forget, InstanceStatus, Phase, Refusal, RefusalCode, Start,
+    Answer, Call, Capacity, Forget, InstanceStatus, Phase, Refusal, RefusalCode, Renew, Renewed, Resume,
+    Start,
 };
-use berth_protocol::Moment;
-use berth_protocol::node::{Admission, Effect, InstanceTable, SessionId, SessionTable, StopOrder};
+use berth_common::wire::term::Stamp;
+use berth_protocol::node::{Admission, Effect, InstanceTable, SessionId, SessionTable};
 
-const SIGKILL: i32 = 9;
+use crate::flaw::Flaw;
+use crate::machine::{Event, Found, Machine};
+
 /// How long a drain lets apps end.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
+/// Longer than an edge that is there ever says nothing, in milliseconds.
+const SILENCE_MS: u64 = 15_000;
 
 /// What the node tells by itself.
 #[derive(Debug, Clone)]
@@ -30,54 +34,61 @@ pub(crate) enum Supply {
     Lacking,
 }
 
-/// What runs of an instance.
-#[derive(Debug, Default)]
-struct App {
-    running_since_ms: Option<u64>,
-    stop: Option<StopOrder>,
-}
-
 /// A node with one edge.
 #[derive(Debug)]
 pub(crate) struct Node {
     edge: EdgeId,
     capacity: Capacity,
-    now_ms: u64,
-    /// Since when it has lost nothing.
-    kept_since_ms: u64,
-    /// The instances whose apps ran.
-    ran: BTreeSet<InstanceId>,
+    machine: Machine,
+    /// The agent is stopped, and goes on later.
+    stopped: bool,
     sessions: SessionTable,
     table: InstanceTable,
-    apps: BTreeMap<InstanceId, App>,
     /// Unread reports on the current connection, if there is one.
     reports: Option<VecDeque<News>>,
     /// Others have taken all of it.
     full: bool,
     /// The disk of an ended instance is being wiped: the next one waits for it.
     wiping: bool,
+    /// What it has forgotten, whose usage it had measured.
+    forgotten: Vec<InstanceId>,
+    /// When it first and last heard its edge, since the last silence.
+    words: Option<(u64, u64)>,
 }
 
 impl Node {
-    pub(crate) fn new(edge: EdgeId, capacity: Capacity) -> Self {
+    pub(crate) fn new(edge: EdgeId, capacity: Capacity, machine: Machine) -> Self {
         Self {
             edge,
             capacity,
-            now_ms: 0,
-            kept_since_ms: 0,
-            ran: BTreeSet::new(),
+            machine,
+            stopped: false,
             sessions: SessionTable::default(),
             table: InstanceTable::new(capacity),
-            apps: BTreeMap::new(),
             reports: None,
             full: false,
             wiping: false,
+            forgotten: Vec::new(),
+            words: None,
         }
+    }
+
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub(crate) fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// Whether its agent does anything now.
+    pub(crate) fn is_awake(&self) -> bool {
+        !self.stopped && !self.machine.is_suspended()
     }
 
     /// Whether it would take an instance now.
     pub(crate) fn takes(&self) -> bool {
-        !self.full && !self.table.is_draining() && self.table.alive().next().is_none()
+        !self.full && self.is_awake() && !self.table.is_draining() && self.table.alive().next().is_none()
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -88,21 +99,29 @@ impl Node {
         self.full = full;
     }
 
+    /// Whether others have all of it, and whether a disk is not free yet.
+    pub(crate) fn is_full(&self) -> (bool, bool) {
+        (self.full, self.wiping)
+    }
+
     pub(crate) fn wiped(&mut self) {
         self.wiping = false;
     }
 
     /// Takes the node out of service, and ends what runs there; or into it.
     pub(crate) fn drain(&mut self, draining: bool) {
+        if !self.is_awake() {
+            return;
+        }
         if self.table.set_draining(draining)
             && let Some(reports) = &mut self.reports
         {
             reports.push_back(News::Draining(draining));
         }
         if draining {
-            self.table.drain_all(DRAIN_GRACE, self.now());
+            self.table.drain_all(DRAIN_GRACE, self.machine.now());
         }
-        self.carry_out();
+        self.go_on();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -113,28 +132,18 @@ impl Node {
         self.table.statuses(&self.edge)
     }
 
-    /// The objects of the instances that live here.
-    pub(crate) fn living(&self) -> impl Iterator<Item = ObjectId> {
-        let lives = |status: &InstanceStatus| !matches!(status.phase, Phase::Exited(_));
-        self.statuses().into_iter().filter(lives).map(|status| status.object)
-    }
-
     /// Those that live, to pick one from.
     pub(crate) fn living_ids(&self) -> Vec<InstanceId> {
-        self.table.alive().collect()
-    }
-
-    fn now(&self) -> Moment {
-        Moment::at(Duration::from_millis(self.now_ms))
+        self.machine.living_ids()
     }
 
     // ---- the edge
 
-    /// A new connection. Returns its first reports.
-    pub(crate) fn hello(&mut self, session: &SessionId) -> Vec<InstanceStatus> {
+    /// A new connection. Returns the first reports, and the time.
+    pub(crate) fn hello(&mut self, session: &SessionId) -> (Vec<InstanceStatus>, Stamp) {
         self.sessions.enter(session, 0).expect("each connection is newer than the one before");
         self.reports = Some(VecDeque::from([News::Draining(self.table.is_draining())]));
-        self.statuses()
+        (self.statuses(), self.machine.stamp())
     }
 
     /// Loses the connection, with its unread reports.
@@ -149,72 +158,124 @@ impl Node {
 
     /// Serves a call of a connection, which may be over by now.
     pub(crate) fn serve(&mut self, session: &SessionId, call: &Call, supply: Supply) -> Answer {
-        if !self.sessions.is_current(session) {
+        if !self.sessions.is_current(session) && !self.machine.lacks(Flaw::OldWordsObeyed) {
             return Answer::Refused(refusal(RefusalCode::Stale));
         }
-        let now = self.now();
         let done = match call {
             Call::Start(start) => self.start(start, supply),
-            Call::Stop(stop) => self.table.stop(&self.edge, stop, now).map(|()| Answer::Done),
-            Call::Forget(Forget { instances }) => {
-                let gone = self.table.forgettable(&self.edge, instances);
-                self.forget(&gone.expect("told to forget a living instance"));
-                Ok(Answer::Done)
-            }
+            Call::Stop(stop) => self.table.stop(&self.edge, stop, self.machine.now()).map(|()| Answer::Done),
+            Call::Forget(Forget { instances }) => self.forget(instances),
+            Call::Renew(renew) => self.renew(renew),
+            Call::Resume(resume) => self.resume(resume),
             other => panic!("the edge does not call {other:?} here"),
         };
-        self.carry_out();
+        self.go_on();
         done.unwrap_or_else(Answer::Refused)
     }
 
     fn start(&mut self, start: &Start, supply: Supply) -> Result<Answer, Refusal> {
+        let until = start.until.expect("each start names its term");
+        let judged = self.machine.lacks(Flaw::StartWithoutTerm);
+        if !self.table.is_known(start.instance) && !judged && !self.machine.prolong(until) {
+            return Err(refusal(RefusalCode::Lapsed));
+        }
         if self.table.admit(&self.edge, start)? == Admission::New {
             if supply == Supply::Lacking || self.full {
                 return Err(refusal(RefusalCode::Capacity));
             }
-            self.table.enter(&self.edge, start, self.now());
-            let before = self.apps.insert(start.instance, App::default());
-            assert!(before.is_none(), "an instance was started twice");
+            self.table.enter(&self.edge, start, self.machine.now());
+            self.machine.launch(start);
         }
         Ok(Answer::Accepted)
     }
 
-    fn forget(&mut self, gone: &[InstanceId]) {
-        for instance in gone {
-            self.table.forget(*instance);
-            self.apps.remove(instance);
+    fn renew(&mut self, renew: &Renew) -> Result<Answer, Refusal> {
+        // One that came too late prolongs nothing, and is told the time all the same.
+        if self.machine.prolong(renew.until.expect("each renewal names a term")) {
+            if self.machine.lacks(Flaw::RenewalThaws) {
+                self.machine.thaw_all();
+            }
+            self.heard();
         }
+        Ok(Answer::Renewed(Renewed { stamp: self.machine.stamp() }))
+    }
+
+    fn heard(&mut self) {
+        self.note_word();
+        let frozen = |status: &InstanceStatus| status.frozen && status.phase != Phase::Stopping;
+        let frozen = self.statuses().into_iter().filter(frozen).map(|status| status.instance);
+        let frozen: Vec<InstanceId> = frozen.collect();
+        self.table.heard(&self.edge, self.machine.now());
+        for instance in frozen {
+            if self.phase(instance) == Some(Phase::Stopping) {
+                self.machine.note_killed_frozen(instance);
+            }
+        }
+    }
+
+    fn note_word(&mut self) {
+        let now_ms = self.machine.now_ms();
+        let goes_on = |(first, last): (u64, u64)| (now_ms - last <= SILENCE_MS).then_some(first);
+        let first = self.words.and_then(goes_on).unwrap_or(now_ms);
+        self.words = Some((first, now_ms));
+    }
+
+    /// For how long it has heard its edge, without a silence.
+    pub(crate) fn heard_for_ms(&self) -> u64 {
+        self.words.map_or(0, |(first, last)| last - first)
+    }
+
+    fn resume(&mut self, resume: &Resume) -> Result<Answer, Refusal> {
+        if !self.machine.is_in_time(resume.until) && !self.machine.lacks(Flaw::ResumeWithoutTerm) {
+            return Err(refusal(RefusalCode::Lapsed));
+        }
+        for instance in &resume.instances {
+            if self.table.check_owned(&self.edge, *instance).is_ok() {
+                self.machine.resume(*instance, resume.until);
+            }
+        }
+        Ok(Answer::Done)
+    }
+
+    fn forget(&mut self, asked: &[InstanceId]) -> Result<Answer, Refusal> {
+        for instance in self.table.forgettable(&self.edge, asked)? {
+            self.table.forget(instance);
+            let measured = self.machine.forget(instance);
+            self.forgotten.extend(measured.then_some(instance));
+        }
+        Ok(Answer::Done)
+    }
+
+    /// What it has forgotten since this was last asked, whose usage it had measured.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<InstanceId> {
+        std::mem::take(&mut self.forgotten)
     }
 
     // ---- its apps
 
-    /// Moves an instance on, if that is a way forward.
-    pub(crate) fn advance(&mut self, instance: InstanceId, phase: Phase) {
-        match phase {
-            Phase::Exited(outcome) => self.end(instance, outcome),
-            phase => self.table.advance(instance, phase, self.now()),
+    /// The node ends an instance by itself.
+    pub(crate) fn begin_stopping(&mut self, instance: InstanceId) {
+        if self.is_awake() {
+            self.table.advance(instance, Phase::Stopping, self.machine.now());
         }
-        self.carry_out();
+        self.go_on();
     }
 
-    fn end(&mut self, instance: InstanceId, outcome: Outcome) {
-        let life = |since| Metered {
-            estimated: false,
-            ..Metered::estimate(since, Duration::from_millis(self.now_ms - since))
-        };
-        let metered = self.apps.get(&instance).and_then(|app| app.running_since_ms).map(life);
-        self.table.ended(instance, outcome, metered, self.now());
-        self.wiping = true;
+    pub(crate) fn exit(&mut self, instance: InstanceId, outcome: Outcome) {
+        self.machine.exit(instance, outcome);
+        self.go_on();
     }
 
     /// Lets an instance make progress by itself.
     pub(crate) fn progress(&mut self, instance: InstanceId) {
         match self.phase(instance) {
-            Some(Phase::Starting) if self.wiping => {}
-            Some(Phase::Starting) => self.advance(instance, Phase::Running),
-            Some(Phase::Running) => self.advance(instance, Phase::Ready),
+            Some(Phase::Starting) if !self.wiping => self.machine.begin(instance),
+            Some(Phase::Running) if self.machine.answers(instance) && self.is_awake() => {
+                self.table.advance(instance, Phase::Ready, self.machine.now());
+            }
             _ => {}
         }
+        self.go_on();
     }
 
     fn phase(&self, instance: InstanceId) -> Option<Phase> {
@@ -225,39 +286,44 @@ impl Node {
     pub(crate) fn end_stopping(&mut self) {
         for instance in self.living_ids() {
             if self.phase(instance) == Some(Phase::Stopping) {
-                self.advance(instance, Phase::Exited(Outcome::exited(0)));
+                self.exit(instance, Outcome::exited(0));
             }
         }
     }
 
-    fn carry_out(&mut self) {
-        while let Some(effect) = self.table.poll_effect() {
-            match effect {
-                Effect::Report { status, .. } => self.report(status),
-                Effect::Stop { instance, order } => {
-                    self.apps.entry(instance).or_default().stop = Some(order);
-                    self.enforce_stop(instance);
+    /// The agent hears its shims, and does what follows, until nothing is left.
+    fn go_on(&mut self) {
+        while self.is_awake() {
+            if let Some(effect) = self.table.poll_effect() {
+                self.carry_out(effect);
+            } else if let Some((instance, event)) = self.machine.next_event() {
+                self.hear(instance, event);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn hear(&mut self, instance: InstanceId, event: Event) {
+        match event {
+            Event::Started => self.table.advance(instance, Phase::Running, self.machine.now()),
+            Event::Frozen(frozen) => self.table.freeze(instance, frozen),
+            Event::Exited(outcome, metered) => {
+                self.table.ended(instance, outcome, metered, self.machine.now());
+                self.wiping = true;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Report { status, .. } => {
+                if let Some(reports) = &mut self.reports {
+                    reports.push_back(News::Instance(status));
                 }
-                Effect::Reached { .. } | Effect::Detach { .. } | Effect::Cut { .. } => {}
             }
-        }
-    }
-
-    fn report(&mut self, status: InstanceStatus) {
-        if status.phase == Phase::Running {
-            self.ran.insert(status.instance);
-            self.apps.entry(status.instance).or_default().running_since_ms = Some(self.now_ms);
-        }
-        if let Some(reports) = &mut self.reports {
-            reports.push_back(News::Instance(status));
-        }
-    }
-
-    /// Kills an app at once, or when its grace is over.
-    fn enforce_stop(&mut self, instance: InstanceId) {
-        let due = |order: StopOrder| order.signal == SIGKILL || order.deadline <= self.now();
-        if self.apps.get(&instance).and_then(|app| app.stop).is_some_and(due) {
-            self.end(instance, Outcome::signalled(SIGKILL));
+            Effect::Stop { instance, order } => self.machine.stop(instance, order),
+            Effect::Reached { .. } | Effect::Detach { .. } | Effect::Cut { .. } => {}
         }
     }
 
@@ -265,32 +331,45 @@ impl Node {
 
     /// What time it is, of day.
     pub(crate) fn time(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
-        for instance in self.living_ids() {
-            self.enforce_stop(instance);
+        self.machine.time(now_ms);
+        self.go_on();
+    }
+
+    /// The agent is stopped, or goes on.
+    pub(crate) fn stop_agent(&mut self, stopped: bool) {
+        self.stopped = stopped;
+        self.go_on();
+    }
+
+    /// The machine is suspended, or wakes.
+    pub(crate) fn suspend(&mut self, suspended: bool) {
+        self.machine.suspend(suspended);
+        self.go_on();
+    }
+
+    /// The agent starts anew: it finds what runs.
+    pub(crate) fn restart_agent(&mut self) {
+        self.forget_all();
+        for Found { start, ended, greeting } in self.machine.found() {
+            self.table.adopt(&self.edge, &start, ended);
+            greeting.into_iter().for_each(|event| self.hear(start.instance, event));
         }
-        self.carry_out();
+        self.go_on();
     }
 
     /// The machine was restarted: nothing of the instances is left.
-    pub(crate) fn lose_all(&mut self) {
+    pub(crate) fn reboot(&mut self) {
+        self.machine.reboot();
+        self.forget_all();
+    }
+
+    fn forget_all(&mut self) {
         self.hang_up();
+        self.stopped = false;
         self.sessions = SessionTable::default();
         let draining = self.table.is_draining();
         self.table = InstanceTable::new(self.capacity);
         self.table.set_draining(draining);
-        self.apps.clear();
-        self.kept_since_ms = self.now_ms;
-    }
-
-    /// Since when it has lost nothing.
-    pub(crate) fn kept_since_ms(&self) -> u64 {
-        self.kept_since_ms
-    }
-
-    /// The instances whose apps ran.
-    pub(crate) fn ran(&self) -> &BTreeSet<InstanceId> {
-        &self.ran
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the engine promises, by name, checked from outside on every input and effect.
 //!
-//! 1. `never_two_alive`: an object has one living instance at the most, on all nodes together.
+//! 1. `never_two_run`: of an object's instances, on all nodes together, one at the most is neither ended nor frozen.
 //! 2. `answered_once_in_time`: each request is granted or refused once, within its bound, and never after it left.
 //! 3. `activity_never_leaks`: an instance without holds is put to sleep once `sleep_after` has passed, not a moment
 //!    later.
@@ -18,6 +18,11 @@
 //!     healthy again, whatever crashes.
 //! 12. `refused_for_want_only`: a request is refused for want of room or of a node only if no node could have taken it all the
 //!     time that it waited, but those that have refused the very start that it waited for.
+//! 13. `lost_has_paused`: a node is given up only once nothing runs there.
+//! 14. `thawed_on_order_only`: what is frozen goes on only because the engine has had it resumed.
+//! 15. `kept_while_nobody_speaks`: what is frozen is killed for that only once its edge was heard for long.
+//! 16. `measured_once`: a node forgets what it has measured only once that is durable, in place of an estimate if there was one.
+//! 17. `started_for_somebody`: an instance is placed only while a request waits for it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -35,6 +40,8 @@ use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS, WAKE_GRACE
 use crate::node::Node;
 
 const SIGTERM: i32 = 15;
+/// How long a node keeps what is frozen while it hears its edge, in milliseconds.
+const KEEP_MS: u64 = 600_000;
 
 struct Waiting {
     object: ObjectId,
@@ -63,6 +70,10 @@ pub(crate) struct Promises {
     /// Instances whose end was ordered.
     ordered: HashSet<InstanceId>,
     started: HashMap<ObjectId, Generation>,
+    /// How often each instance was to be resumed and is not yet.
+    resumes: HashMap<InstanceId, u32>,
+    /// The newest generation of each object that was placed.
+    placed: HashMap<ObjectId, Generation>,
     /// The last event of each object: its generation, and whether it was its end.
     last_event: HashMap<ObjectId, (Generation, bool)>,
     granted: usize,
@@ -185,12 +196,56 @@ impl Promises {
         }
     }
 
-    // ---- 1, never_two_alive
+    // ---- 1, never_two_run
 
-    fn never_two_alive(nodes: &[Node]) {
+    fn never_two_run(nodes: &[Node]) {
         let mut seen = HashSet::new();
-        for object in nodes.iter().flat_map(Node::living) {
-            assert!(seen.insert(object), "two living instances of {object}");
+        for (object, instance) in nodes.iter().flat_map(|node| node.machine().running()) {
+            assert!(seen.insert(object), "two instances of {object} run, one of them {instance}");
+        }
+    }
+
+    // ---- 13, lost_has_paused
+
+    pub(crate) fn lost_has_paused(&self, node: &Node) {
+        let running: Vec<_> = node.machine().running().collect();
+        assert!(running.is_empty(), "given up while it runs {running:?}");
+    }
+
+    /// What waits for instances of a node that is lost begins to wait for others.
+    pub(crate) fn node_lost(&mut self, objects: &[ObjectId]) {
+        let bound_ms = self.now_ms + START_TIMEOUT_MS + PORT_TIMEOUT_MS + WAKE_GRACE_MS;
+        for waiting in self.waiting.values_mut().filter(|waiting| objects.contains(&waiting.object)) {
+            waiting.bound_ms = bound_ms;
+        }
+    }
+
+    // ---- 14, thawed_on_order_only
+
+    /// The engine has an instance resumed.
+    pub(crate) fn resuming(&mut self, instance: InstanceId) {
+        *self.resumes.entry(instance).or_default() += 1;
+    }
+
+    pub(crate) fn thawed_on_order_only(&mut self, node: &mut Node) {
+        for instance in node.machine_mut().take_thawed() {
+            let left = self.resumes.get_mut(&instance).and_then(|left| {
+                *left = left.checked_sub(1)?;
+                Some(())
+            });
+            assert!(left.is_some(), "{instance} goes on, and nobody had it resumed");
+        }
+    }
+
+    // ---- 15, kept_while_nobody_speaks
+
+    pub(crate) fn kept_while_nobody_speaks(&self, node: &mut Node) {
+        let heard_for_ms = node.heard_for_ms();
+        for instance in node.machine_mut().take_killed_frozen() {
+            assert!(
+                heard_for_ms >= KEEP_MS,
+                "{instance} was killed, and its edge is heard for {heard_for_ms} ms only"
+            );
         }
     }
 
@@ -223,6 +278,7 @@ impl Promises {
     // ---- 5, durable_first
 
     pub(crate) fn persisting(&mut self, record: &Record) {
+        self.started_for_somebody(record);
         if matches!(record.state, RecordState::Stopped { .. }) {
             self.refused_by.remove(&record.key.id());
         }
@@ -232,6 +288,14 @@ impl Promises {
         {
             self.never_asleep_under_activity(instance);
         }
+    }
+
+    fn started_for_somebody(&mut self, record: &Record) {
+        let object = record.key.id();
+        let is_new = matches!(record.state, RecordState::Placed { .. })
+            && self.placed.insert(object, record.generation) < Some(record.generation);
+        let waits = self.waiting.values().any(|waiting| waiting.object == object);
+        assert!(!is_new || waits, "{object} is started and nobody waits for it");
     }
 
     /// `acknowledged`: the last record of the object that the engine knows to be durable.
@@ -294,17 +358,21 @@ impl Promises {
         let mut seen = HashSet::new();
         for life in lives {
             assert!(seen.insert(life.instance), "two records of the life of {}", life.instance);
-            let ran = nodes.iter().any(|node| node.ran().contains(&life.instance));
+            let ran = nodes.iter().any(|node| node.machine().ran().contains(&life.instance));
             assert!(ran || life.estimated, "a record of a life that never was: {life:?}");
-            let lost = nodes.iter().any(|node| node.kept_since_ms() >= life.started_ms);
+            let rebooted = nodes.iter().any(|node| node.machine().kept_since_ms() >= life.started_ms);
+            let lost = rebooted || life.reason == ExitReason::NodeLost;
             assert!(ran || lost, "an estimate of what no node can have lost: {life:?}");
         }
     }
 
     pub(crate) fn every_life_kept<'a>(nodes: &[Node], lives: impl Iterator<Item = &'a UsageRecord>) {
         let kept: HashSet<_> = lives.map(|life| life.instance).collect();
-        let missing: Vec<_> =
-            nodes.iter().flat_map(Node::ran).filter(|instance| !kept.contains(instance)).collect();
+        let missing: Vec<_> = nodes
+            .iter()
+            .flat_map(|node| node.machine().ran())
+            .filter(|instance| !kept.contains(instance))
+            .collect();
         assert!(missing.is_empty(), "no record of the lives of {missing:?}");
     }
 
@@ -340,7 +408,7 @@ impl Promises {
     /// After each step, with all effects carried out and all deadlines handled.
     pub(crate) fn check(&mut self, engine: &Engine, nodes: &[Node], fleet: &Fleet, names: &[NodeId]) {
         let views = engine.views();
-        Self::never_two_alive(nodes);
+        Self::never_two_run(nodes);
         self.answered_once_in_time();
         self.activity_never_leaks(&views);
         Self::room_never_leaks(fleet, &views, names);

@@ -21,8 +21,8 @@ pub(super) struct Entry {
     pub(super) starting: Option<Moment>,
     /// It was frozen because its term was over, and not thawed since.
     pub(super) frozen: bool,
-    /// Since when its owner is heard again, while it is frozen.
-    pub(super) heard: Option<Moment>,
+    /// Since when its owner is heard again, while it is frozen, and when it was heard last.
+    pub(super) heard: Option<(Moment, Moment)>,
     /// All orders to end it, merged.
     pub(super) stop: Option<StopOrder>,
 }

@@ -15,7 +15,7 @@
 //! * A start arrives twice, as after a lost answer: the second one is accepted and changes nothing.
 //! * The container cannot be started, or its shim dies: it goes to `Exited` with the reason.
 //! * The owner is not heard for longer than its term: its instances are frozen, by others, and this table is told. No tunnel
-//!   leads to one until the owner has had it resumed. If it is heard again and does not do that for `KEEP`, they are killed.
+//!   leads to one until the owner has had it resumed. If it is heard again and does not do that for `KEEP`, without falling silent again, they are killed.
 //! * The owner never comes back: its frozen instances stay, and its ended ones, up to `MAX_RECORDS`; then starts are refused.
 //! * The agent restarts: instances that still run are adopted and begin in `Starting` again.
 //!
@@ -39,6 +39,10 @@ use crate::Moment;
 /// How long an instance stays frozen after its owner was heard again and did not have it resumed: an edge that has just
 /// started answers within seconds.
 const KEEP: Duration = Duration::from_secs(10 * 60);
+
+/// An owner that says nothing for so long is silent again, and what is frozen is kept anew once it is back: one that is there
+/// renews its terms every few seconds.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// What the caller must do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,7 +271,10 @@ impl InstanceTable {
         for (instance, entry) in
             self.entries.iter_mut().map(|(id, entry)| (*id, entry)).filter(|(_, entry)| frozen(entry))
         {
-            if now.since(*entry.heard.get_or_insert(now)) >= KEEP {
+            let goes_on = |(first, last): (Moment, Moment)| (now.since(last) <= SILENCE).then_some(first);
+            let first = entry.heard.and_then(goes_on).unwrap_or(now);
+            entry.heard = Some((first, now));
+            if now.since(first) >= KEEP {
                 given_up.push(instance);
             } else {
                 let (owner, status) = (entry.owner.clone(), entry.status(instance));

@@ -301,14 +301,29 @@ fn a_frozen_instance_is_told_of_again_until_its_edge_has_decided_and_killed_if_i
     let minutes = |minutes: u64| at_ms(minutes * 60_000);
     table.heard(&one.owner, minutes(100));
     assert_eq!(reported(&mut table), [(instance, true)]);
-    table.heard(&one.owner, minutes(109));
-    assert_eq!(reported(&mut table), [(instance, true)]);
+    for minute in 101..110 {
+        table.heard(&one.owner, minutes(minute));
+        assert_eq!(reported(&mut table), [(instance, true)]);
+    }
     table.heard(&one.owner, minutes(110));
     let ordered = effects(&mut table);
     let kills = |effect: &Effect| matches!(effect, Effect::Stop { instance: of, order } if *of == instance && order.signal == 9);
     assert!(ordered.iter().any(kills), "{ordered:?}");
     let stops = ordered.iter().filter(|effect| matches!(effect, Effect::Stop { .. })).count();
     assert_eq!(stops, 1, "the other edge was not heard of");
+}
+
+#[test]
+fn an_edge_that_falls_silent_again_finds_what_is_frozen_when_it_is_back() {
+    let mut table = table();
+    let one = launch("e", 1, "1", 1);
+    assert!(is_new(admit(&mut table, &one)));
+    table.freeze(one.start.instance, true);
+    table.heard(&one.owner, at_ms(0));
+    reported(&mut table);
+    // Its connection was lost before it could have the instance resumed.
+    table.heard(&one.owner, at_ms(700_000));
+    assert_eq!(reported(&mut table), [(one.start.instance, true)]);
 }
 
 #[test]

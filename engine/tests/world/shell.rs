@@ -1,0 +1,172 @@
+//! The shell around the engine: passes inputs on, and carries out effects.
+
+use std::collections::VecDeque;
+
+use berth_common::ids::{InstanceId, NodeId, ObjectId};
+use berth_common::wire::call::{Start, Stop};
+use berth_engine::fleet::{Demand, Fleet};
+use berth_engine::{Effect, Input, Record, RecordState};
+use proptest::sample::Index;
+
+use crate::flaw::Flaw;
+use crate::link::Command;
+use crate::model::{World, engine};
+use crate::store::{ObjectWrite, Written};
+
+impl World {
+    /// What comes from clients.
+    pub(crate) fn input(&mut self, input: Input) {
+        self.engine.handle(self.now, input);
+        self.carry_out();
+    }
+
+    /// What comes from links and the store: the shard takes it in this order.
+    pub(crate) fn tell(&mut self, input: Input) {
+        self.inbox.push_back(input);
+    }
+
+    /// The shard takes what it was told.
+    pub(crate) fn take_inbox(&mut self) {
+        while !self.shard_lags
+            && let Some(input) = self.inbox.pop_front()
+        {
+            match input {
+                Input::NodeLost { node, heard_ms } => self.node_lost(node, heard_ms),
+                Input::Synced { node, mut instances, kept } => {
+                    if self.flaw != Some(Flaw::AbsenceIsEnd) {
+                        let unsettled = self.links[self.index(&node)].unsettled();
+                        instances.extend(unsettled);
+                    }
+                    self.input(Input::Synced { node, instances, kept });
+                }
+                input => self.input(input),
+            }
+        }
+    }
+
+    /// Whatever was decided for the node until now is void.
+    fn node_lost(&mut self, node: NodeId, heard_ms: u64) {
+        let objects = self.engine.views().into_iter().filter(|view| view.node.as_ref() == Some(&node));
+        let objects: Vec<ObjectId> = objects.map(|view| view.id).collect();
+        self.promises.node_lost(&objects);
+        self.input(Input::NodeLost { node: node.clone(), heard_ms });
+        self.command(&node, Command::Lost);
+    }
+
+    pub(crate) fn index(&self, node: &NodeId) -> usize {
+        self.names.iter().position(|name| name == node).unwrap()
+    }
+
+    /// A command for a node, which its link takes now or later.
+    pub(crate) fn command(&mut self, node: &NodeId, command: Command) {
+        let index = self.index(node);
+        self.links[index].command(command);
+        if !self.links[index].lags {
+            self.link_goes_on(index);
+        }
+    }
+
+    /// A link takes what was commanded, and sends what it can.
+    pub(crate) fn link_goes_on(&mut self, node: usize) {
+        for start in self.links[node].take_commands() {
+            self.tell(never_began(&start));
+        }
+        self.send(node);
+    }
+
+    pub(crate) fn carry_out(&mut self) {
+        while let Some(effect) = self.engine.poll_effect() {
+            self.carry_out_one(effect);
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Load { object } => self.store.reads.push_back(object),
+            Effect::Reserve(demand) => self.reserve(&demand),
+            Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
+            Effect::Persist { object, persist, record, events, usage } => {
+                self.forget_by_the_flaw(&record);
+                self.promises.persisting(&record);
+                let write = ObjectWrite { object, persist, record, events, usage };
+                self.store.writes.push_back(Written::Object(Box::new(write)));
+            }
+            Effect::Start { node, start, .. } => {
+                self.promises.starting(&start, self.store.acknowledged.get(&start.object.id()));
+                self.command(&node, Command::Start(start));
+            }
+            Effect::Stop { node, stop } => self.stop(&node, stop),
+            Effect::Resume { node, instance } => {
+                self.promises.resuming(instance);
+                self.command(&node, Command::Resume(instance));
+            }
+            Effect::Forget { node, instance, .. } => self.forget(&node, instance),
+            Effect::Ended { .. } => {}
+            Effect::Measured { node, instance, metered } => {
+                self.store.writes.push_back(Written::Measured { node, instance, metered });
+            }
+            Effect::Grant { waiter, hold, placement } => self.promises.granted(waiter, hold, placement),
+            Effect::Ordered { waiter } => self.promises.ordered(waiter),
+            Effect::Refuse { waiter, refused } => {
+                self.note_able();
+                let taken = self.names.iter().map(|name| self.fleet.instances_on(name)).sum();
+                self.promises.refused(waiter, &refused, taken);
+            }
+        }
+    }
+
+    fn reserve(&mut self, demand: &Demand) {
+        self.drawn += 1;
+        let instance = InstanceId::from_bytes(u128::from(self.drawn).to_be_bytes());
+        let result = self.fleet.reserve(demand).map(|node| (node, instance));
+        let (object, generation) = (demand.object, demand.generation);
+        self.engine.handle(self.now, Input::Reserved { object, generation, result });
+    }
+
+    fn stop(&mut self, node: &NodeId, stop: Stop) {
+        self.promises.stopping(&stop);
+        self.command(node, Command::Stop(stop));
+    }
+
+    fn forget_by_the_flaw(&mut self, record: &Record) {
+        let ends = matches!(record.state, RecordState::Stopped { .. });
+        if self.flaw != Some(Flaw::ForgetBeforeDurable) || !ends {
+            return;
+        }
+        let before = self.store.durable.get(&record.key.id()).map(|record| record.state.clone());
+        if let Some(RecordState::Placed { node, instance, .. }) = before {
+            self.command(&node, Command::Forget(instance));
+        }
+    }
+
+    // ---- the edge's process
+
+    pub(crate) fn crash(&mut self, written: Index) {
+        self.die_with(written);
+        self.inbox = VecDeque::new();
+        self.shard_lags = false;
+        self.promises.crashed();
+        self.sleep(50);
+        let now_ms = self.now.mono_ms;
+        self.links.iter_mut().for_each(|link| link.crash(now_ms));
+        self.nodes.iter_mut().for_each(crate::node::Node::hang_up);
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.begin_to_look();
+        self.engine = engine();
+        self.fleet = Fleet::new();
+        for record in self.store.durable.values() {
+            if let RecordState::Placed { node, class, .. } = &record.state {
+                self.fleet.restore(&Demand::of(&record.key, record.generation, class), node);
+            }
+            self.engine.restore(self.now, record.clone());
+        }
+        self.promises.legal_after_crash(&self.engine, &self.store.durable);
+    }
+}
+
+pub(crate) fn never_began(start: &Start) -> Input {
+    Input::NeverBegan { object: start.object.id(), instance: start.instance }
+}
