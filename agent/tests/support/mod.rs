@@ -72,6 +72,7 @@ pub(crate) fn credentials(directory: &Path, name: &str) -> Credentials {
 
 pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
     Config {
+        labels: Default::default(),
         site: Site {
             node: "n1".parse().unwrap(),
             country: "XX".to_owned(),
