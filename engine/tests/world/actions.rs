@@ -68,6 +68,8 @@ pub(crate) enum Action {
     /// The disk of an ended instance is free.
     Wiped(usize),
     Connect(usize),
+    /// Only that of the shard that renews terms.
+    ConnectRenewer(usize),
     /// A connection is made, and lost before it is of use.
     ConnectInVain(usize),
     /// Nothing gets to the node, or from it, or neither; later it does.
@@ -162,20 +164,22 @@ fn trouble() -> impl Strategy<Value = Action> {
 /// What makes nodes silent, and what comes of it.
 fn silence() -> impl Strategy<Value = Action> {
     prop_oneof![
-        6 => (5_000u64..20_000).prop_map(Action::Advance),
-        4 => (0..NODES, any::<(bool, bool)>()).prop_map(|(node, cut)| Action::Cut { node, cut }),
-        2 => (0..NODES).prop_map(|node| Action::Cut { node, cut: (false, false) }),
-        3 => (0..NODES, any::<bool>()).prop_map(|(node, stopped)| Action::StopAgent { node, stopped }),
-        1 => (0..NODES, any::<bool>()).prop_map(|(node, suspended)| Action::Suspend { node, suspended }),
-        1 => (0..NODES).prop_map(Action::RestartAgent),
-        1 => (0..NODES).prop_map(Action::NodeLosesAll),
-        4 => (0..NODES).prop_map(Action::Connect),
-        1 => (0..NODES).prop_map(Action::ConnectInVain),
-        2 => (0..NODES, any::<bool>()).prop_map(|(node, orders_lost)| Action::Disconnect { node, orders_lost }),
-        1 => any::<Index>().prop_map(|written| Action::CrashEdge { written }),
-        1 => (500u64..30_000).prop_map(Action::EdgeSleeps),
-        1 => any::<bool>().prop_map(Action::ShardLags),
-        1 => (0..NODES, any::<bool>()).prop_map(|(node, lags)| Action::LinkLags { node, lags }),
+        12 => (5_000u64..20_000).prop_map(Action::Advance),
+        1 => (600_000u64..800_000).prop_map(Action::Advance),
+        8 => (0..NODES, any::<(bool, bool)>()).prop_map(|(node, cut)| Action::Cut { node, cut }),
+        4 => (0..NODES).prop_map(|node| Action::Cut { node, cut: (false, false) }),
+        6 => (0..NODES, any::<bool>()).prop_map(|(node, stopped)| Action::StopAgent { node, stopped }),
+        2 => (0..NODES, any::<bool>()).prop_map(|(node, suspended)| Action::Suspend { node, suspended }),
+        2 => (0..NODES).prop_map(Action::RestartAgent),
+        2 => (0..NODES).prop_map(Action::NodeLosesAll),
+        8 => (0..NODES).prop_map(Action::Connect),
+        2 => (0..NODES).prop_map(Action::ConnectRenewer),
+        2 => (0..NODES).prop_map(Action::ConnectInVain),
+        4 => (0..NODES, any::<bool>()).prop_map(|(node, orders_lost)| Action::Disconnect { node, orders_lost }),
+        2 => any::<Index>().prop_map(|written| Action::CrashEdge { written }),
+        2 => (500u64..30_000).prop_map(Action::EdgeSleeps),
+        2 => any::<bool>().prop_map(Action::ShardLags),
+        2 => (0..NODES, any::<bool>()).prop_map(|(node, lags)| Action::LinkLags { node, lags }),
     ]
 }
 

@@ -1,5 +1,8 @@
 //! The edge's link to one node: its own outbox, term and loss (`berth_protocol`), and the calls and answers that are under way.
 //!
+//! As with an edge of several shards, it has two sessions: that of the shard whose objects these are, for orders, and that of the
+//! shard that renews terms.
+//!
 //! Each call is on a stream of its own: any of them may arrive first. What a connection carried may still arrive when it is over,
 //! until the node has a newer one.
 
@@ -47,6 +50,9 @@ pub(crate) struct Link {
     flaw: Option<Flaw>,
     session: SessionId,
     connected: bool,
+    /// The session that renews terms, and whether its connection is up.
+    renewer: SessionId,
+    renews: bool,
     /// When the last connection ended, in this life of the edge, of day.
     heard_ms: Option<u64>,
     commands: VecDeque<Command>,
@@ -68,8 +74,10 @@ impl Link {
     pub(crate) fn new(edge: EdgeId, flaw: Option<Flaw>, now_ms: u64) -> Self {
         Self {
             flaw,
-            session: SessionId { edge, epoch: Epoch(1), shard: 0, number: 0 },
+            session: SessionId { edge: edge.clone(), epoch: Epoch(1), shard: 1, number: 0 },
             connected: false,
+            renewer: SessionId { edge, epoch: Epoch(1), shard: 0, number: 0 },
+            renews: false,
             heard_ms: None,
             commands: VecDeque::new(),
             lags: false,
@@ -96,6 +104,15 @@ impl Link {
     pub(crate) fn is_idle(&self) -> bool {
         let nothing_waits = self.outbox.is_empty() && self.commands.is_empty() && self.resumes.is_empty();
         self.connected && nothing_waits && self.calls.is_empty()
+    }
+
+    /// Whether the edge reaches the node at all.
+    pub(crate) fn reaches(&self) -> bool {
+        self.connected || self.renews
+    }
+
+    pub(crate) fn renews(&self) -> bool {
+        self.renews
     }
 
     // ---- orders
@@ -137,12 +154,12 @@ impl Link {
             if let Call::Start(start) = &mut call {
                 start.until = self.give(now_ms)?;
             }
-            self.push(Sent::Order(asked), call);
+            self.push(&self.session.clone(), Sent::Order(asked), call);
         }
         if self.connected && !self.resumes.is_empty() {
             let instances = std::mem::take(&mut self.resumes).into_iter().collect();
             let until = self.give(now_ms)?.expect("who told of something frozen has told its time");
-            self.push(Sent::Resume, Call::Resume(Resume { instances, until }));
+            self.push(&self.session.clone(), Sent::Resume, Call::Resume(Resume { instances, until }));
         }
         Ok(())
     }
@@ -154,20 +171,20 @@ impl Link {
         self.loss.give(&mut self.term, now_ms)
     }
 
-    fn push(&mut self, sent: Sent, call: Call) {
-        self.calls.push_back(UnderWay { session: self.session.clone(), sent, call });
+    fn push(&mut self, session: &SessionId, sent: Sent, call: Call) {
+        self.calls.push_back(UnderWay { session: session.clone(), sent, call });
     }
 
     /// When terms are to be renewed next.
     pub(crate) fn renews_ms(&self) -> Option<u64> {
-        self.connected.then_some(self.renew_ms)
+        self.renews.then_some(self.renew_ms)
     }
 
     /// Renews terms.
     pub(crate) fn renew(&mut self, now_ms: u64) -> Result<(), GivenUp> {
         self.renew_ms = now_ms + u64::try_from(RENEW_EVERY.as_millis()).unwrap();
         let until = self.give(now_ms)?;
-        self.push(Sent::Renew, Call::Renew(Renew { term_ms: 1, until }));
+        self.push(&self.renewer.clone(), Sent::Renew, Call::Renew(Renew { term_ms: 1, until }));
         Ok(())
     }
 
@@ -179,6 +196,14 @@ impl Link {
         let (reported, stamp) = node.hello(&self.session);
         self.term.heard(stamp, now_ms);
         reported
+    }
+
+    /// The same of the shard that renews terms.
+    pub(crate) fn greet(&mut self, node: &mut Node, now_ms: u64) {
+        self.renewer.number += 1;
+        let stamp = node.greet(&self.renewer);
+        self.term.heard(stamp, now_ms);
+        self.renews = true;
     }
 
     /// What is known of the time before, of a node that has lost nothing since then.
@@ -214,7 +239,7 @@ impl Link {
         if self.connected {
             self.heard_ms = Some(now_ms);
         }
-        self.connected = false;
+        (self.connected, self.renews) = (false, false);
         self.outbox.lost();
         self.resumes.clear();
         self.answers.clear();
@@ -234,8 +259,9 @@ impl Link {
         let waits = !self.lacks(Flaw::NextProcessWaitsForNothing);
         self.term = NodeTerm::starting(if waits { now_ms } else { 0 });
         self.loss = Loss::default();
-        self.session =
-            SessionId { epoch: Epoch(self.session.epoch.0 + 1), number: 0, ..self.session.clone() };
+        for session in [&mut self.session, &mut self.renewer] {
+            (session.epoch, session.number) = (Epoch(session.epoch.0 + 1), 0);
+        }
     }
 
     // ---- what is under way
@@ -252,7 +278,8 @@ impl Link {
         }
         let Some(UnderWay { session, sent, call }) = self.calls.remove(index) else { return };
         let answer = node.serve(&session, &call, supply);
-        if self.connected && session == self.session {
+        let is_up = (self.connected && session == self.session) || (self.renews && session == self.renewer);
+        if is_up {
             self.answers.push_back((sent, answer));
         }
     }

@@ -13,6 +13,7 @@ mod flaw;
 mod link;
 mod machine;
 mod model;
+mod mutants;
 mod network;
 mod node;
 mod promises;
@@ -31,9 +32,12 @@ const CASES: u32 = 300;
 /// The same where it asks for much.
 const SOAK_CASES: u32 = 30_000;
 
+fn soaks() -> bool {
+    std::env::var("BERTH_SOAK").is_ok_and(|value| value == "1")
+}
+
 fn config() -> ProptestConfig {
-    let soak = std::env::var("BERTH_SOAK").is_ok_and(|value| value == "1");
-    let usual = if soak { SOAK_CASES } else { CASES };
+    let usual = if soaks() { SOAK_CASES } else { CASES };
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as Box<_>);
     ProptestConfig { cases, failure_persistence, ..ProptestConfig::default() }

@@ -152,7 +152,11 @@ impl World {
     pub(crate) fn note_able(&mut self) {
         for (index, node) in self.nodes.iter().enumerate() {
             let free = self.fleet.instances_on(&self.names[index]) < INSTANCES_A_NODE;
-            let able = free && self.links[index].is_connected() && !self.draining[index] && node.takes();
+            let able = free
+                && self.links[index].is_connected()
+                && !self.draining[index]
+                && node.takes()
+                && !self.shard_lags;
             self.promises.note_able(index, able.then_some(self.steps));
         }
     }
@@ -239,6 +243,7 @@ impl World {
     /// What makes nodes silent, and the edge deaf.
     fn trouble(&mut self, action: Action) {
         match action {
+            Action::ConnectRenewer(node) => self.connect_renewer(node),
             Action::ConnectInVain(node) => self.connect_in_vain(node),
             Action::Cut { node, cut } => self.links[node].cut = cut,
             Action::StopAgent { node, stopped } => self.nodes[node].stop_agent(stopped),
@@ -281,7 +286,7 @@ impl World {
         let (link, its) = (&self.links[node], &self.nodes[node]);
         let lags = (self.shard_lags, link.lags);
         let (cut, is_awake) = (link.cut != (false, false), its.is_awake());
-        let (connected, full) = (link.is_connected(), its.is_full());
+        let (connected, full) = (link.is_connected() && link.renews(), its.is_full());
         let mends = [
             (lags.0, Action::ShardLags(false)),
             (lags.1, Action::LinkLags { node, lags: false }),
@@ -307,7 +312,8 @@ impl World {
         }
         assert_eq!(self.promises.waiting(), [], "unanswered");
         assert_eq!(self.promises.orders_waiting(), 0, "orders unanswered");
-        assert!(self.nodes.iter().all(Node::is_empty), "left behind: {:?}", self.nodes);
+        let left: Vec<_> = self.nodes.iter().flat_map(Node::living_ids).collect();
+        assert!(self.nodes.iter().all(Node::is_empty), "left behind: {left:?}");
         assert!(self.engine.views().is_empty(), "in memory: {:?}", self.engine.views());
         assert_eq!(self.engine.next_deadline_ms(), None);
         assert!(self.store.all_stopped());

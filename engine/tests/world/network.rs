@@ -53,7 +53,7 @@ impl World {
     fn hear(&mut self, node: usize, status: InstanceStatus) {
         self.links[node].reported(status.instance);
         if status.frozen && self.flaw == Some(Flaw::StrangersResumed) {
-            self.links[node].command(Command::Resume(status.instance));
+            return self.command(&self.names[node].clone(), Command::Resume(status.instance));
         }
         self.tell(Input::Status { node: self.names[node].clone(), status });
         self.send(node);
@@ -111,21 +111,32 @@ impl World {
     }
 
     fn can_connect(&self, node: usize) -> bool {
-        let link = &self.links[node];
-        !link.is_connected() && link.cut == (false, false) && self.nodes[node].is_awake()
+        self.links[node].cut == (false, false) && self.nodes[node].is_awake()
     }
 
     /// A connection is made, and lost before it is of use.
     pub(crate) fn connect_in_vain(&mut self, node: usize) {
-        if self.can_connect(node) {
+        if self.can_connect(node) && !self.links[node].is_connected() {
             self.links[node].hello(&mut self.nodes[node], self.now.mono_ms);
             self.nodes[node].hang_up();
         }
     }
 
+    /// The shard that renews terms connects.
+    pub(crate) fn connect_renewer(&mut self, node: usize) {
+        if !self.can_connect(node) || self.links[node].renews() {
+            return;
+        }
+        self.links[node].greet(&mut self.nodes[node], self.now.mono_ms);
+        let draining = self.nodes[node].is_draining();
+        self.fleet.node_up(self.names[node].clone(), CAPACITY, DiskCapacity::default(), draining);
+        self.renew(node);
+    }
+
     /// As a link does it: handles all reports of the node, then the starts that are still pending.
     pub(crate) fn connect(&mut self, node: usize) {
-        if !self.can_connect(node) {
+        self.connect_renewer(node);
+        if !self.can_connect(node) || self.links[node].is_connected() {
             return;
         }
         let reported = self.links[node].hello(&mut self.nodes[node], self.now.mono_ms);
@@ -147,9 +158,6 @@ impl World {
         self.tell(Input::NodeOpened);
         self.links[node].up();
         self.send(node);
-        if self.links[node].is_connected() {
-            self.renew(node);
-        }
     }
 
     // ---- silence
@@ -167,7 +175,7 @@ impl World {
         }
         let now_ms = self.now.mono_ms;
         self.look_ms = now_ms + LOOK_EVERY_MS;
-        let is_there = |link: &crate::link::Link| link.is_connected() && !link.term.is_over(now_ms);
+        let is_there = |link: &crate::link::Link| link.reaches() && !link.term.is_over(now_ms);
         if self.looks.look(now_ms) != Look::Judges || !self.links.iter().any(is_there) {
             return;
         }

@@ -10,11 +10,12 @@ use berth_common::wire::call::{
     Start,
 };
 use berth_common::wire::term::Stamp;
-use berth_protocol::node::{Admission, Effect, InstanceTable, SessionId, SessionTable};
+use berth_protocol::node::{Admission, Effect, InstanceTable, SessionId, SessionTable, StopOrder};
 
 use crate::flaw::Flaw;
 use crate::machine::{Event, Found, Machine};
 
+const SIGTERM: i32 = 15;
 /// How long a drain lets apps end.
 const DRAIN_GRACE: Duration = Duration::from_millis(500);
 /// Longer than an edge that is there ever says nothing, in milliseconds.
@@ -141,9 +142,15 @@ impl Node {
 
     /// A new connection. Returns the first reports, and the time.
     pub(crate) fn hello(&mut self, session: &SessionId) -> (Vec<InstanceStatus>, Stamp) {
-        self.sessions.enter(session, 0).expect("each connection is newer than the one before");
+        let stamp = self.greet(session);
         self.reports = Some(VecDeque::from([News::Draining(self.table.is_draining())]));
-        (self.statuses(), self.machine.stamp())
+        (self.statuses(), stamp)
+    }
+
+    /// A new connection of the edge that gives terms. Returns the time.
+    pub(crate) fn greet(&mut self, session: &SessionId) -> Stamp {
+        self.sessions.enter(session, 0).expect("each connection is newer than the one before");
+        self.machine.stamp()
     }
 
     /// Loses the connection, with its unread reports.
@@ -256,6 +263,8 @@ impl Node {
     /// The node ends an instance by itself.
     pub(crate) fn begin_stopping(&mut self, instance: InstanceId) {
         if self.is_awake() {
+            let deadline = self.machine.now().after(DRAIN_GRACE);
+            self.machine.stop(instance, StopOrder { signal: SIGTERM, deadline, drained: true });
             self.table.advance(instance, Phase::Stopping, self.machine.now());
         }
         self.go_on();
