@@ -18,6 +18,8 @@ use crate::tunnels::Tunnels;
 pub(crate) struct Agent<R: Runtime> {
     pub(crate) node: NodeId,
     pub(crate) region: Option<String>,
+    /// How many instances an edge may have it start at once.
+    pub(crate) starts_at_once: u32,
     pub(crate) runtime: R,
     pub(crate) images: Rc<Images>,
     pub(crate) instances: Instances<R::Container>,

@@ -83,6 +83,7 @@ impl<R: Runtime + 'static> Server<R> {
             region: Some(config.site.region).filter(|region| !region.is_empty()),
             runtime,
             images,
+            starts_at_once: config.starts_at_once,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
             terms,

@@ -57,6 +57,7 @@ use crate::scheduler;
 use crate::secrets::Secrets;
 use crate::shard::heartbeats::Heartbeats;
 use crate::shard::link::Introduction;
+use crate::shard::objects::starts::deliver_turns;
 use crate::shard::objects::{self, Inbox, Mailbox};
 use crate::shard::silence;
 use crate::shard::wakes::Wakes;
@@ -323,6 +324,7 @@ impl Edge {
         let agenda = Arc::new(Notify::new());
         let nodes = Arc::new(Nodes::new(&config.nodes));
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
+        deliver_turns(&nodes, mailboxes.clone());
         let programs = Arc::new(Programs::new(programs::Dependencies {
             shards: count,
             content: Arc::new(content.files.clone()),

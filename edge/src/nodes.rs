@@ -2,7 +2,7 @@
 //! Shared by all shards; the lock is held for a look-up or a reservation, and never over an await.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use berth_api::edge::NodeView;
@@ -14,14 +14,19 @@ use berth_common::spec::Resources;
 use berth_common::wire::call::{Capacity, Room, Welcome};
 use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
-use berth_engine::fleet::{Demand, Fleet, lacks_when_empty};
+use berth_engine::fleet::{Demand, Fleet, Turn, lacks_when_empty};
 
 use crate::terms::{NodeTerm, boot_ms};
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
     state: Mutex<State>,
+    /// Who is told of each turn. Without anybody they are lost, as before the edge has its shards.
+    turned: OnceLock<Turned>,
 }
+
+/// Gets what a demand has waited for. Must not wait.
+type Turned = Box<dyn Fn(Turn) + Send + Sync>;
 
 struct State {
     fleet: Fleet,
@@ -121,52 +126,59 @@ impl Nodes {
             certificate: None,
         };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
-        Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }) }
+        // Several edges are not to choose the same nodes.
+        let fleet = Fleet::with_seed(fastrand::u64(..));
+        Self { state: Mutex::new(State { fleet, nodes }), turned: OnceLock::new() }
     }
 
     /// A shard has connected to a node.
     pub(crate) fn up(&self, welcome: &Welcome) {
-        let mut state = self.lock();
-        let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
-        state.fleet.node_up(node.clone(), capacity, disk, draining);
-        state.fleet.node_is(&node, welcome.architecture);
-        if let Some(node) = state.nodes.get_mut(&welcome.node) {
-            node.connections += 1;
-            if welcome.stamp.is_none() {
-                node.term.keeps_none();
+        self.change(|State { fleet, nodes }| {
+            let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
+            fleet.node_up(node.clone(), capacity, disk, draining);
+            fleet.node_is(&node, welcome.architecture);
+            fleet.node_starts(&node, welcome.starts_at_once);
+            if let Some(node) = nodes.get_mut(&welcome.node) {
+                node.connections += 1;
+                if welcome.stamp.is_none() {
+                    node.term.keeps_none();
+                }
+                node.welcome = Some(welcome.clone());
             }
-            node.welcome = Some(welcome.clone());
-        }
+        });
     }
 
     /// A node stops or resumes accepting new instances.
     pub(crate) fn draining(&self, id: &NodeId, draining: bool) {
-        let mut state = self.lock();
-        state.fleet.node_draining(id, draining);
-        if let Some(welcome) = state.nodes.get_mut(id).and_then(|node| node.welcome.as_mut()) {
-            welcome.draining = draining;
-        }
+        self.change(|State { fleet, nodes }| {
+            fleet.node_draining(id, draining);
+            if let Some(welcome) = nodes.get_mut(id).and_then(|node| node.welcome.as_mut()) {
+                welcome.draining = draining;
+            }
+        });
     }
 
     /// A node says what is taken of its room.
     pub(crate) fn room(&self, id: &NodeId, room: Room) {
-        let mut state = self.lock();
-        state.fleet.node_room(id, &room);
-        if let Some(node) = state.nodes.get_mut(id) {
-            node.room = Some(room);
-        }
+        self.change(|State { fleet, nodes }| {
+            fleet.node_room(id, &room);
+            if let Some(node) = nodes.get_mut(id) {
+                node.room = Some(room);
+            }
+        });
     }
 
     /// A shard has lost its connection to a node.
     pub(crate) fn down(&self, id: &NodeId) {
-        let mut state = self.lock();
-        let Some(node) = state.nodes.get_mut(id) else { return };
-        node.connections = node.connections.saturating_sub(1);
-        if node.connections == 0 {
-            node.round_trip = None;
-            node.room = None;
-            state.fleet.node_down(id);
-        }
+        self.change(|State { fleet, nodes }| {
+            let Some(node) = nodes.get_mut(id) else { return };
+            node.connections = node.connections.saturating_sub(1);
+            if node.connections == 0 {
+                node.round_trip = None;
+                node.room = None;
+                fleet.node_down(id);
+            }
+        });
     }
 
     /// A node has told what time it is there.
@@ -198,21 +210,21 @@ impl Nodes {
     pub(crate) fn lose(&self, shards: usize, later: Duration) -> Vec<LostNode> {
         let (now_ms, wall_ms) = (boot_ms(), wall_ms());
         let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
-        let mut state = self.lock();
-        let State { fleet, nodes } = &mut *state;
-        if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
-            return Vec::new();
-        }
-        let mut lost = Vec::new();
-        for (id, node) in
-            nodes.iter_mut().filter(|(_, node)| node.term.is_over(over_by_ms) && !node.loss.is_lost)
-        {
-            node.loss = Loss { is_lost: true, unsettled: shards };
-            fleet.node_down(id);
-            let heard_ms = wall_ms.saturating_sub(node.term.silent_ms(now_ms).unwrap_or_default());
-            lost.push(LostNode { node: id.clone(), heard_ms });
-        }
-        lost
+        self.change(|State { fleet, nodes }| {
+            if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
+                return Vec::new();
+            }
+            let mut lost = Vec::new();
+            for (id, node) in
+                nodes.iter_mut().filter(|(_, node)| node.term.is_over(over_by_ms) && !node.loss.is_lost)
+            {
+                node.loss = Loss { is_lost: true, unsettled: shards };
+                fleet.node_down(id);
+                let heard_ms = wall_ms.saturating_sub(node.term.silent_ms(now_ms).unwrap_or_default());
+                lost.push(LostNode { node: id.clone(), heard_ms });
+            }
+            lost
+        })
     }
 
     /// A shard has ended what it had on a node that was given up, and will send none of what it had to tell it.
@@ -235,6 +247,11 @@ impl Nodes {
     /// The names of all nodes, in order.
     pub(crate) fn names(&self) -> Vec<NodeId> {
         self.lock().nodes.keys().cloned().collect()
+    }
+
+    /// How long it takes until a silent node is given up, as far as is known.
+    pub(crate) fn given_up_in(&self, id: &NodeId) -> Option<Duration> {
+        self.silence(id).map(|(_, left)| left).filter(|left| !left.is_zero())
     }
 
     /// A node holds an image, or no longer does.
@@ -287,7 +304,9 @@ impl Nodes {
 
     /// Records the round-trip time to a connected node.
     pub(crate) fn measured(&self, id: &NodeId, round_trip: Duration) {
-        if let Some(node) = self.lock().nodes.get_mut(id) {
+        let State { fleet, nodes } = &mut *self.lock();
+        fleet.node_measured(id, u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
+        if let Some(node) = nodes.get_mut(id) {
             node.round_trip = Some(round_trip);
         }
     }
@@ -328,14 +347,30 @@ impl Nodes {
         self.lock().fleet.restore(demand, node);
     }
 
-    /// Finds and reserves room for an instance.
-    pub(crate) fn reserve(&self, demand: &Demand) -> Result<NodeId, Refused> {
-        self.lock().fleet.reserve(demand)
+    /// Finds and reserves room for an instance. Without an answer its turn is still to come (`on_turn`).
+    pub(crate) fn ask(&self, demand: Demand) -> Option<Result<NodeId, Refused>> {
+        self.change(|state| state.fleet.ask(demand))
+    }
+
+    /// Takes back a demand that waits for its turn, and returns it if it still did. Else its answer is on its way.
+    pub(crate) fn withdraw(&self, object: ObjectId) -> Option<Demand> {
+        self.lock().fleet.withdraw(object)
+    }
+
+    /// Sets who is told of the turns of those that wait.
+    pub(crate) fn on_turn(&self, turned: impl Fn(Turn) + Send + Sync + 'static) {
+        // Set once, when the shards are made.
+        let _ = self.turned.set(Box::new(turned));
+    }
+
+    /// An instance runs by now, or has ended.
+    pub(crate) fn started(&self, object: ObjectId, generation: Generation) {
+        self.change(|state| state.fleet.started(object, generation));
     }
 
     /// Releases the room of an instance.
     pub(crate) fn release(&self, object: ObjectId, generation: Generation) {
-        self.lock().fleet.release(object, generation);
+        self.change(|state| state.fleet.release(object, generation));
     }
 
     /// The region of each node that has one.
@@ -368,6 +403,18 @@ impl Nodes {
         state.nodes.iter().map(view).collect()
     }
 
+    /// Changes what those may wait for that have no turn yet, and tells whose turn has come.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let turns = state.fleet.turns();
+        drop(state);
+        if let Some(turned) = self.turned.get() {
+            turns.into_iter().for_each(turned);
+        }
+        result
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic under this lock would be a bug of the pure fleet; its numbers are still the best there are.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -393,6 +440,7 @@ mod tests {
             region: None,
             architecture: None,
             stamp: None,
+            starts_at_once: None,
             attach: None,
         }
     }

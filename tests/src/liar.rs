@@ -139,6 +139,7 @@ impl Speaker {
             region: Some("r".repeat(10_000)),
             attach: Some(AttachKey::random()),
             stamp: None,
+            starts_at_once: None,
             architecture: None,
         }
     }

@@ -10,9 +10,9 @@ use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{ClassSpec, HookKind, HooksSpec, Resources};
 use berth_common::wire::call::{Answer, Capacity, DiskCapacity, InstanceStatus, Phase, Start, Stop};
-use berth_engine::fleet::{Demand, Fleet};
+use berth_engine::fleet::{Demand, Fleet, Turn};
 use berth_engine::{
-    Backoff, Config, Effect, EndOrder, Engine, Event, Input, Now, PersistId, Record, RecordState,
+    Backoff, Config, Effect, EndOrder, Engine, Event, Input, Now, PersistId, Record, RecordState, Refused,
     StoreFailure, UsageRecord, WaiterId,
 };
 use proptest::sample::Index;
@@ -25,6 +25,7 @@ pub(crate) const OBJECTS: usize = 3;
 pub(crate) const NODES: usize = 2;
 pub(crate) const SLEEP_AFTER_MS: u64 = 3_000;
 pub(crate) const START_TIMEOUT_MS: u64 = 800;
+pub(crate) const MAX_TURN_MS: u64 = 1_000;
 pub(crate) const PORT_TIMEOUT_MS: u64 = 1_200;
 pub(crate) const WAKE_GRACE_MS: u64 = 400;
 /// Fewer than there are objects, so that both limits are met.
@@ -156,7 +157,7 @@ fn class() -> ClassSpec {
 fn engine() -> Engine {
     // Short, so that the world comes to rest soon.
     let backoff = Backoff { first_ms: 100, max_ms: 400, forget_ms: 1_000 };
-    Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5, backoff })
+    Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5, max_turn_ms: MAX_TURN_MS, backoff })
 }
 
 const CAPACITY: Capacity = Capacity { memory_bytes: 100, cpu_sixteenths: 100, instances: INSTANCES_A_NODE };
@@ -523,10 +524,22 @@ impl World {
     }
 
     fn carry_out(&mut self) {
+        loop {
+            self.carry_out_effects();
+            let turns = self.fleet.turns();
+            if turns.is_empty() {
+                return;
+            }
+            turns.into_iter().for_each(|turn| self.reserved(turn));
+        }
+    }
+
+    fn carry_out_effects(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
             match effect {
                 Effect::Load { object } => self.reads.push_back(object),
-                Effect::Reserve(demand) => self.reserve(&demand),
+                Effect::Reserve(demand) => self.reserve(demand),
+                Effect::Withdraw { object } => self.withdraw(object),
                 Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
                 Effect::Persist { object, persist, record, events, usage } => {
                     self.promises.persisting(&record);
@@ -562,12 +575,24 @@ impl World {
         &mut self.links[index]
     }
 
-    fn reserve(&mut self, demand: &Demand) {
+    fn reserve(&mut self, demand: Demand) {
+        let (object, generation) = (demand.object, demand.generation);
+        if let Some(result) = self.fleet.ask(demand) {
+            self.reserved(Turn { object, generation, result });
+        }
+    }
+
+    fn reserved(&mut self, Turn { object, generation, result }: Turn) {
         self.drawn += 1;
         let instance = InstanceId::from_bytes(u128::from(self.drawn).to_be_bytes());
-        let result = self.fleet.reserve(demand).map(|node| (node, instance));
-        let (object, generation) = (demand.object, demand.generation);
+        let result = result.map(|node| (node, instance));
         self.engine.handle(self.now, Input::Reserved { object, generation, result });
+    }
+
+    fn withdraw(&mut self, object: ObjectId) {
+        if let Some(Demand { generation, .. }) = self.fleet.withdraw(object) {
+            self.reserved(Turn { object, generation, result: Err(Refused::NoTurn) });
+        }
     }
 
     /// A stop for a start that was never sent drops both.
