@@ -20,6 +20,8 @@ pub(crate) struct Agent<R: Runtime> {
     pub(crate) node: NodeId,
     pub(crate) region: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// How many instances an edge may have it start at once.
+    pub(crate) starts_at_once: u32,
     pub(crate) runtime: R,
     pub(crate) images: Rc<Images>,
     pub(crate) instances: Instances<R::Container>,

@@ -25,6 +25,8 @@ use crate::site::{Site, memory_of};
 const SIXTEENTHS: u32 = 16;
 /// Default of the most instances on a node.
 const DEFAULT_MAX_INSTANCES: u32 = 256;
+/// Default of how many instances start at once on each CPU.
+const STARTS_PER_CPU: u32 = 2;
 /// Default size of the shim pool per kind: each shim takes a few megabytes, with internet access thirty more.
 const DEFAULT_WAITING_SHIMS: usize = 2;
 /// Most shims in the pool per kind: a burst would use up more as well, and they take memory from instances.
@@ -76,6 +78,9 @@ pub struct Options {
     /// Most instances at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_INSTANCES)]
     pub max_instances: u32,
+    /// Instances that an edge has this node start at once; further ones wait at the edge [default: twice the machine's CPUs]
+    #[arg(long, value_name = "N")]
+    pub starts_at_once: Option<NonZeroU32>,
     /// Whether instances are held to the size of their disks, for which `prepare` makes slots
     #[arg(long, value_enum, default_value = "enforced")]
     pub disk_limit: DiskLimits,
@@ -148,6 +153,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// The node's capacity for instances.
     pub capacity: Capacity,
+    /// How many instances an edge may have it start at once.
+    pub starts_at_once: u32,
     /// Most tunnelled connections at once.
     pub max_tunnels: usize,
     /// Whether instances are held to the size of their disks.
@@ -207,6 +214,7 @@ impl Config {
                 state: options.state.clone(),
                 credentials,
                 capacity,
+                starts_at_once: options.starts_at_once.map_or_else(default_starts, NonZeroU32::get),
                 max_tunnels: raise_open_files(),
                 disk_limit: options.disk_limit,
                 water_marks: options.water_marks(),
@@ -293,6 +301,11 @@ fn capacity(options: &Options, problems: &mut Vec<String>) -> Capacity {
 
 fn default_cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// A start works and waits by turns, so that two for each CPU keep it busy.
+fn default_starts() -> u32 {
+    default_cpus().saturating_mul(STARTS_PER_CPU)
 }
 
 fn default_memory(problems: &mut Vec<String>) -> u64 {

@@ -84,6 +84,7 @@ impl<R: Runtime + 'static> Server<R> {
             labels: config.labels,
             runtime,
             images,
+            starts_at_once: config.starts_at_once,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
             terms,

@@ -58,6 +58,7 @@ use crate::scheduler;
 use crate::secrets::Secrets;
 use crate::shard::heartbeats::Heartbeats;
 use crate::shard::link::Introduction;
+use crate::shard::objects::starts::deliver_turns;
 use crate::shard::objects::{self, Inbox, Mailbox};
 use crate::shard::wakes::Wakes;
 use crate::shard::{Shards, WorkQueue, drains, shard_of, silence};
@@ -325,6 +326,7 @@ impl Edge {
         let nodes = Arc::new(nodes(&config, &store)?);
         window::read(&*store, &nodes)?;
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
+        deliver_turns(&nodes, mailboxes.clone());
         let programs = Arc::new(Programs::new(programs::Dependencies {
             shards: count,
             content: Arc::new(content.files.clone()),

@@ -7,7 +7,7 @@ mod orders;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use berth_certs::Lifetime;
@@ -19,7 +19,7 @@ use berth_common::spec::Resources;
 use berth_common::wire::call::{Room, Welcome};
 use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
-use berth_engine::fleet::{Constraints, Demand, Fleet, Looked, Taken, lacks_when_empty};
+use berth_engine::fleet::{Constraints, Demand, Fleet, Looked, Taken, Turn, lacks_when_empty};
 pub(crate) use berth_protocol::edge::GivenUp;
 use berth_protocol::edge::Loss;
 use tokio::sync::watch;
@@ -36,7 +36,12 @@ pub(crate) struct Nodes {
     renewals: watch::Sender<()>,
     /// Is told of what happens to them.
     happenings: Happenings,
+    /// Who is told of each turn. Without anybody they are lost, as before the edge has its shards.
+    turned: OnceLock<Turned>,
 }
+
+/// Gets what a demand has waited for. Must not wait.
+type Turned = Box<dyn Fn(Turn) + Send + Sync>;
 
 struct State {
     fleet: Fleet,
@@ -127,8 +132,14 @@ impl Nodes {
             certificate: None,
         };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
-        let state = State { fleet: Fleet::new(), nodes, started_ms: now_ms };
-        Self { state: Mutex::new(state), happenings: Happenings::default(), renewals: watch::Sender::new(()) }
+        // Several edges are not to choose the same nodes.
+        let fleet = Fleet::with_seed(fastrand::u64(..));
+        Self {
+            state: Mutex::new(State { fleet, nodes, started_ms: now_ms }),
+            renewals: watch::Sender::new(()),
+            happenings: Happenings::default(),
+            turned: OnceLock::new(),
+        }
     }
 
     /// The same, and what happens to them is told.
@@ -143,13 +154,17 @@ impl Nodes {
 
     /// A shard has connected to a node.
     pub(crate) fn up(&self, welcome: &Welcome) {
-        let mut state = self.lock();
-        let drained = state.nodes.get(&welcome.node).is_some_and(|node| node.drained_ms.is_some());
+        self.change(|state| self.take_up(state, welcome));
+    }
+
+    fn take_up(&self, State { fleet, nodes, .. }: &mut State, welcome: &Welcome) {
+        let drained = nodes.get(&welcome.node).is_some_and(|node| node.drained_ms.is_some());
         let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
-        state.fleet.node_up(node.clone(), capacity, disk, draining || drained);
-        state.fleet.node_is(&node, welcome.architecture);
-        state.fleet.node_described(&node, welcome.region.clone(), welcome.labels.clone());
-        if let Some(node) = state.nodes.get_mut(&welcome.node) {
+        fleet.node_up(node.clone(), capacity, disk, draining || drained);
+        fleet.node_is(&node, welcome.architecture);
+        fleet.node_described(&node, welcome.region.clone(), welcome.labels.clone());
+        fleet.node_starts(&node, welcome.starts_at_once);
+        if let Some(node) = nodes.get_mut(&welcome.node) {
             node.connections += 1;
             (node.left_ms, node.is_told_silent) = (None, false);
             if node.connections == 1 {
@@ -165,41 +180,44 @@ impl Nodes {
 
     /// A node stops or resumes accepting new instances.
     pub(crate) fn draining(&self, id: &NodeId, draining: bool) {
-        let mut state = self.lock();
-        let Some(node) = state.nodes.get_mut(id) else { return };
-        let welcome = node.welcome.as_mut();
-        let before = welcome.map(|welcome| std::mem::replace(&mut welcome.draining, draining));
-        if before.is_some_and(|before| before != draining) {
-            let (kind, told) = match draining {
-                true => (HappeningKind::NodeDrained, "its agent takes no new containers"),
-                false => (HappeningKind::NodeUndrained, "its agent takes new containers"),
-            };
-            self.happenings.node(kind, id, told);
-        }
-        let draining = draining || node.drained_ms.is_some();
-        state.fleet.node_draining(id, draining);
+        self.change(|State { fleet, nodes, .. }| {
+            let Some(node) = nodes.get_mut(id) else { return };
+            let welcome = node.welcome.as_mut();
+            let before = welcome.map(|welcome| std::mem::replace(&mut welcome.draining, draining));
+            if before.is_some_and(|before| before != draining) {
+                let (kind, told) = match draining {
+                    true => (HappeningKind::NodeDrained, "its agent takes no new containers"),
+                    false => (HappeningKind::NodeUndrained, "its agent takes new containers"),
+                };
+                self.happenings.node(kind, id, told);
+            }
+            let draining = draining || node.drained_ms.is_some();
+            fleet.node_draining(id, draining);
+        });
     }
 
     /// A node says what is taken of its room.
     pub(crate) fn room(&self, id: &NodeId, room: Room) {
-        let mut state = self.lock();
-        state.fleet.node_room(id, &room);
-        if let Some(node) = state.nodes.get_mut(id) {
-            node.room = Some(room);
-        }
+        self.change(|State { fleet, nodes, .. }| {
+            fleet.node_room(id, &room);
+            if let Some(node) = nodes.get_mut(id) {
+                node.room = Some(room);
+            }
+        });
     }
 
     /// A shard has lost its connection to a node.
     pub(crate) fn down(&self, id: &NodeId) {
-        let mut state = self.lock();
-        let Some(node) = state.nodes.get_mut(id) else { return };
-        node.connections = node.connections.saturating_sub(1);
-        if node.connections == 0 {
-            node.round_trip = None;
-            node.room = None;
-            node.left_ms = Some(boot_ms());
-            state.fleet.node_down(id);
-        }
+        self.change(|State { fleet, nodes, .. }| {
+            let Some(node) = nodes.get_mut(id) else { return };
+            node.connections = node.connections.saturating_sub(1);
+            if node.connections == 0 {
+                node.round_trip = None;
+                node.room = None;
+                node.left_ms = Some(boot_ms());
+                fleet.node_down(id);
+            }
+        });
     }
 
     /// A connection to a node was lost for this reason. That is told if it was the last one.
@@ -268,27 +286,27 @@ impl Nodes {
     pub(crate) fn lose(&self, shards: usize, later: Duration) -> Vec<LostNode> {
         let (now_ms, wall_ms) = (boot_ms(), wall_ms());
         let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
-        let mut state = self.lock();
-        let State { fleet, nodes, .. } = &mut *state;
-        if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
-            return Vec::new();
-        }
-        let mut lost = Vec::new();
-        for (id, node) in nodes.iter_mut() {
-            if !node.loss.lose(&node.term, over_by_ms, shards) {
-                continue;
+        self.change(|State { fleet, nodes, .. }| {
+            if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
+                return Vec::new();
             }
-            fleet.node_down(id);
-            let silent_ms = node.term.silent_ms(now_ms).unwrap_or_default();
-            let heard_ms = wall_ms.saturating_sub(silent_ms);
-            let told = format!(
-                "not heard of for {} s: what ran there has paused, and is given up",
-                silent_ms / 1000
-            );
-            self.happenings.node(HappeningKind::NodeLost, id, told);
-            lost.push(LostNode { node: id.clone(), heard_ms });
-        }
-        lost
+            let mut lost = Vec::new();
+            for (id, node) in nodes.iter_mut() {
+                if !node.loss.lose(&node.term, over_by_ms, shards) {
+                    continue;
+                }
+                fleet.node_down(id);
+                let silent_ms = node.term.silent_ms(now_ms).unwrap_or_default();
+                let heard_ms = wall_ms.saturating_sub(silent_ms);
+                let told = format!(
+                    "not heard of for {} s: what ran there has paused, and is given up",
+                    silent_ms / 1000
+                );
+                self.happenings.node(HappeningKind::NodeLost, id, told);
+                lost.push(LostNode { node: id.clone(), heard_ms });
+            }
+            lost
+        })
     }
 
     /// A shard has ended what it had on a node that was given up, and will send none of what it had to tell it.
@@ -311,6 +329,11 @@ impl Nodes {
     /// The names of all nodes, in order.
     pub(crate) fn names(&self) -> Vec<NodeId> {
         self.lock().nodes.keys().cloned().collect()
+    }
+
+    /// How long it takes until a silent node is given up, as far as is known.
+    pub(crate) fn given_up_in(&self, id: &NodeId) -> Option<Duration> {
+        self.silence(id).map(|(_, left)| left).filter(|left| !left.is_zero())
     }
 
     /// A node holds an image, or no longer does.
@@ -364,7 +387,9 @@ impl Nodes {
 
     /// Records the round-trip time to a connected node.
     pub(crate) fn measured(&self, id: &NodeId, round_trip: Duration) {
-        if let Some(node) = self.lock().nodes.get_mut(id) {
+        let State { fleet, nodes } = &mut *self.lock();
+        fleet.node_measured(id, u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
+        if let Some(node) = nodes.get_mut(id) {
             node.round_trip = Some(round_trip);
         }
     }
@@ -405,9 +430,25 @@ impl Nodes {
         self.lock().fleet.restore(demand, node);
     }
 
-    /// Finds and reserves room for an instance.
-    pub(crate) fn reserve(&self, demand: &Demand) -> Result<NodeId, Refused> {
-        self.lock().fleet.reserve(demand)
+    /// Finds and reserves room for an instance. Without an answer its turn is still to come (`on_turn`).
+    pub(crate) fn ask(&self, demand: Demand) -> Option<Result<NodeId, Refused>> {
+        self.change(|state| state.fleet.ask(demand))
+    }
+
+    /// Takes back a demand that waits for its turn, and returns it if it still did. Else its answer is on its way.
+    pub(crate) fn withdraw(&self, object: ObjectId) -> Option<Demand> {
+        self.lock().fleet.withdraw(object)
+    }
+
+    /// Sets who is told of the turns of those that wait.
+    pub(crate) fn on_turn(&self, turned: impl Fn(Turn) + Send + Sync + 'static) {
+        // Set once, when the shards are made.
+        let _ = self.turned.set(Box::new(turned));
+    }
+
+    /// An instance runs by now, or has ended.
+    pub(crate) fn started(&self, object: ObjectId, generation: Generation) {
+        self.change(|state| state.fleet.started(object, generation));
     }
 
     /// What a choice for this demand makes of each node now.
@@ -422,7 +463,7 @@ impl Nodes {
 
     /// Releases the room of an instance.
     pub(crate) fn release(&self, object: ObjectId, generation: Generation) {
-        self.lock().fleet.release(object, generation);
+        self.change(|state| state.fleet.release(object, generation));
     }
 
     /// The region of each node that has one.
@@ -430,6 +471,18 @@ impl Nodes {
         let state = self.lock();
         let region = |node: &Node| node.welcome.as_ref().and_then(|welcome| welcome.region.clone());
         state.nodes.iter().filter_map(|(id, node)| Some((id.clone(), region(node)?))).collect()
+    }
+
+    /// Changes what those may wait for that have no turn yet, and tells whose turn has come.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let turns = state.fleet.turns();
+        drop(state);
+        if let Some(turned) = self.turned.get() {
+            turns.into_iter().for_each(turned);
+        }
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -458,6 +511,7 @@ mod tests {
             labels: Default::default(),
             architecture: None,
             stamp: None,
+            starts_at_once: None,
             attach: None,
         }
     }

@@ -87,7 +87,7 @@ impl Engine {
                 }
                 self.with(now, id, |object, cx| object.acquire(waiter, class, cx));
             }
-            Input::Cancel { object, waiter } => self.with(now, object, |o, _| o.cancel(waiter)),
+            Input::Cancel { object, waiter } => self.with(now, object, |o, cx| o.cancel(waiter, cx)),
             Input::Release { object, hold } => self.with(now, object, |o, cx| o.release(hold, cx)),
             Input::End { object, order, waiter } if self.objects.contains_key(&object) => {
                 self.with(now, object, |o, cx| o.end_as_ordered(order, waiter, cx));

@@ -140,6 +140,7 @@ impl Speaker {
             labels: Default::default(),
             attach: Some(AttachKey::random()),
             stamp: None,
+            starts_at_once: None,
             architecture: None,
         }
     }

@@ -83,6 +83,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         state: directory.to_owned(),
         credentials: credentials(directory, "agent-n1"),
         capacity: CAPACITY,
+        starts_at_once: 4,
         max_tunnels: 1000,
         disk_limit: DiskLimits::Unenforced,
         water_marks: WaterMarks { high: 100, low: 100 },

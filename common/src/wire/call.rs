@@ -146,6 +146,10 @@ pub struct Welcome {
     /// terms are not kept there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<Stamp>,
+    /// How many instances an edge may have it start at once: further starts wait at the edge. An older agent does not say: it gets
+    /// all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at_once: Option<u32>,
     /// The architecture of its programs. If an older agent does not report it, every image is taken to run there.
     #[serde(default)]
     pub architecture: Option<Architecture>,

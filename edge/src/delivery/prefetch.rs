@@ -169,6 +169,7 @@ mod tests {
                 architecture: Some(*architecture),
                 attach: None,
                 stamp: None,
+                starts_at_once: None,
             });
         }
         let inventory = Arc::new(ImageInventory::new(Arc::clone(&known)));

@@ -74,12 +74,12 @@ impl Node {
 impl Nodes {
     /// Puts nothing new on a node from now on, in milliseconds since 1970, or puts it into use again. False if there is no such node.
     pub(crate) fn drain(&self, id: &NodeId, since_ms: Option<u64>) -> bool {
-        let mut state = self.lock();
-        let Some(node) = state.nodes.get_mut(id) else { return false };
-        node.drained_ms = since_ms;
-        let draining = node.is_draining();
-        state.fleet.node_draining(id, draining);
-        true
+        self.change(|State { fleet, nodes, .. }| {
+            let Some(node) = nodes.get_mut(id) else { return false };
+            node.drained_ms = since_ms;
+            fleet.node_draining(id, node.is_draining());
+            true
+        })
     }
 
     /// Since when nothing new is put on a node by order, in milliseconds since 1970.
@@ -110,15 +110,16 @@ impl Nodes {
 
     /// Gives a node up for good, as `lose` does with one that is silent: so many shards have to carry it out.
     pub(crate) fn forget(&self, id: &NodeId, shards: usize) -> Result<Given, StillThere> {
-        let mut state = self.lock();
-        let given = state.given_up(id)?;
-        if let Some(node) = state.nodes.get_mut(id) {
-            node.loss.give_up(shards);
-            node.drained_ms = None;
-        }
-        state.fleet.node_draining(id, false);
-        state.fleet.node_down(id);
-        Ok(given)
+        self.change(|state| {
+            let given = state.given_up(id)?;
+            if let Some(node) = state.nodes.get_mut(id) {
+                node.loss.give_up(shards);
+                node.drained_ms = None;
+            }
+            state.fleet.node_draining(id, false);
+            state.fleet.node_down(id);
+            Ok(given)
+        })
     }
 }
 

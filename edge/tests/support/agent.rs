@@ -174,6 +174,7 @@ impl Node {
             architecture: None,
             attach: None,
             stamp: None,
+            starts_at_once: None,
         }
     }
 

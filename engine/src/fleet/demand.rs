@@ -32,6 +32,8 @@ pub struct Demand {
     pub last_node: Option<NodeId>,
     /// The nodes that have refused it.
     pub refused_by: BTreeSet<NodeId>,
+    /// Whether nobody waits for it: it may wait for room as long as that takes.
+    pub is_patient: bool,
 }
 
 /// Which nodes may have an instance, whatever room they have.
@@ -60,7 +62,16 @@ impl Demand {
             spread: class.placement.spread,
             last_node: None,
             refused_by: BTreeSet::new(),
+            is_patient: false,
         }
+    }
+
+    /// Whether a node that has no place for one has none for the other either.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let same_room = self.resources == other.resources && self.class == other.class;
+        let same_limits = self.max_instances == other.max_instances && self.limits == other.limits;
+        let same_nodes = self.constraints == other.constraints && self.refused_by == other.refused_by;
+        same_room && same_limits && same_nodes && self.is_patient == other.is_patient
     }
 }
 

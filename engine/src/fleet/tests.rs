@@ -1,6 +1,7 @@
 //! Limits, and what is given back.
 
 mod placement;
+mod turns;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,7 @@ fn demand(object: u8, max_instances: Option<u32>) -> Demand {
         spread: None,
         last_node: None,
         refused_by: BTreeSet::new(),
+        is_patient: false,
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Verdict {
     Unmet(String),
     /// It lacks room.
     Lacks(String),
+    /// It has room, but starts as many instances as it does at once.
+    Busy,
     /// It could take it, but says itself that it is full.
     SaysFull,
     /// It could take it, but has not been steady.
@@ -82,6 +84,8 @@ fn verdict(nodes: &Nodes, number: usize, demand: &Demand) -> Verdict {
         Verdict::Unmet(unmet.lacking())
     } else if let Some(lack) = node.lacks(&demand.resources) {
         Verdict::Lacks(lack.to_string())
+    } else if !node.has_turn() {
+        Verdict::Busy
     } else if node.says_that_it_is_full(&demand.resources) {
         Verdict::SaysFull
     } else if nodes.unsteady.has(number) {
