@@ -387,7 +387,7 @@ impl Nodes {
 
     /// Records the round-trip time to a connected node.
     pub(crate) fn measured(&self, id: &NodeId, round_trip: Duration) {
-        let State { fleet, nodes } = &mut *self.lock();
+        let State { fleet, nodes, .. } = &mut *self.lock();
         fleet.node_measured(id, u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
         if let Some(node) = nodes.get_mut(id) {
             node.round_trip = Some(round_trip);
