@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use berth_common::happening::Happening;
-use berth_common::ids::{AppName, Epoch, ObjectId, SecretName, Version};
+use berth_common::ids::{AppName, Epoch, NodeId, ObjectId, SecretName, Version};
 use berth_common::image::Registry;
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
