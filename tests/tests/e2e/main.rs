@@ -29,6 +29,7 @@ mod node_stop;
 mod nodes;
 mod objects;
 mod operate;
+mod placement;
 mod proxying;
 mod recovery;
 mod script;
