@@ -37,12 +37,14 @@ pub(crate) enum Flaw {
     TruthIgnored,
     /// It is written beside the estimate.
     TruthBesideEstimate,
+    /// A renewal that comes too late is refused, and not told the time. `outages` shows what comes of it.
+    LateRenewalUnanswered,
     /// What is frozen is killed after some time of that, whether or not its edge was heard of.
     KeptFromTheFreeze,
 }
 
 impl Flaw {
-    /// All of them.
+    /// Those that break a promise whatever else happens.
     pub(crate) const ALL: [Self; 18] = [
         Self::TermFromReceipt,
         Self::StartWithoutTerm,

@@ -31,7 +31,7 @@ fn chapters() -> impl Strategy<Value = Vec<Vec<Action>>> {
 }
 
 fn begins(node: usize) -> impl Strategy<Value = Vec<Action>> {
-    let placed = vec![Action::Acquire(0), Action::StoreReads];
+    let placed = [Action::Acquire(0), Action::StoreReads];
     let with = |more: &[Action]| Just(placed.iter().chain(more).cloned().collect::<Vec<_>>());
     let lost = Action::Disconnect { node, orders_lost: true };
     let report = Action::NodeReports(node);
