@@ -331,6 +331,10 @@ impl World {
         while !self.promises.holds().is_empty() {
             self.release_at(0);
         }
+        if let Some(node) = self.store.untold.take() {
+            let node = self.index(&node);
+            self.act(Action::Disconnect { node, orders_lost: true });
+        }
         for node in 0..NODES {
             self.heal(node);
             for _ in 0..self.links[node].calls().min(8) {
