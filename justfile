@@ -56,6 +56,10 @@ vm:
 soak group="":
     BERTH_SOAK=1 cargo test --workspace --test e2e -- {{ group }}
 
+# daemons killed and stopped, machines gone, wires cut, in an order that a seed says (BERTH_CHAOS_SEED); with BERTH_SOAK=1, 50 rounds
+chaos:
+    cargo test --workspace --test e2e -- chaos:: --nocapture
+
 # visits every state of the model of terms and fences; with BERTH_SOAK=1, of larger ones
 model:
     cargo test -p berth-model --lib -- --nocapture

@@ -1,6 +1,7 @@
 //! The state that all parts of the agent share: the node's runtime, images, tables and counters. Knows nothing of its
 //! users.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use berth_common::ids::NodeId;
@@ -18,6 +19,9 @@ use crate::tunnels::Tunnels;
 pub(crate) struct Agent<R: Runtime> {
     pub(crate) node: NodeId,
     pub(crate) region: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// How many instances an edge may have it start at once.
+    pub(crate) starts_at_once: u32,
     pub(crate) runtime: R,
     pub(crate) images: Rc<Images>,
     pub(crate) instances: Instances<R::Container>,

@@ -1,6 +1,7 @@
 //! The agent's configuration, read from the command line and checked as a whole: all problems are reported at once.
 //! Later code sees only checked values.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use berth_certs::{Credentials, Role};
 use berth_common::ids::NodeId;
+use berth_common::spec::{MAX_LABELS, parse_label};
 use berth_common::wire::call::Capacity;
 #[cfg(debug_assertions)]
 use berth_shim::protection::Layer;
@@ -23,6 +25,8 @@ use crate::site::{Site, memory_of};
 const SIXTEENTHS: u32 = 16;
 /// Default of the most instances on a node.
 const DEFAULT_MAX_INSTANCES: u32 = 256;
+/// Default of how many instances start at once on each CPU.
+const STARTS_PER_CPU: u32 = 2;
 /// Default size of the shim pool per kind: each shim takes a few megabytes, with internet access thirty more.
 const DEFAULT_WAITING_SHIMS: usize = 2;
 /// Most shims in the pool per kind: a burst would use up more as well, and they take memory from instances.
@@ -47,6 +51,9 @@ pub struct Options {
     /// Place that the node is at; containers find it in BERTH_LOCATION
     #[arg(long, value_name = "NAME", default_value = "local", value_parser = place_name)]
     pub location: String,
+    /// A label of this node, such as gpu=a100, for classes that ask for it. Once for each, up to 32
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub labels: Vec<(String, String)>,
     /// Address and UDP port that edges dial
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: SocketAddr,
@@ -71,6 +78,9 @@ pub struct Options {
     /// Most instances at once
     #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_INSTANCES)]
     pub max_instances: u32,
+    /// Instances that an edge has this node start at once; further ones wait at the edge [default: twice the machine's CPUs]
+    #[arg(long, value_name = "N")]
+    pub starts_at_once: Option<NonZeroU32>,
     /// Whether instances are held to the size of their disks, for which `prepare` makes slots
     #[arg(long, value_enum, default_value = "enforced")]
     pub disk_limit: DiskLimits,
@@ -133,6 +143,8 @@ pub enum DiskLimits {
 pub struct Config {
     /// The node's name, and where it is.
     pub site: Site,
+    /// What it is labelled with.
+    pub labels: BTreeMap<String, String>,
     /// Where edges dial.
     pub listen: SocketAddr,
     /// Where the node's state is.
@@ -141,6 +153,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// The node's capacity for instances.
     pub capacity: Capacity,
+    /// How many instances an edge may have it start at once.
+    pub starts_at_once: u32,
     /// Most tunnelled connections at once.
     pub max_tunnels: usize,
     /// Whether instances are held to the size of their disks.
@@ -181,6 +195,9 @@ impl Config {
         let mut problems = Vec::new();
         let credentials = load_credentials(options, &mut problems);
         let capacity = capacity(options, &mut problems);
+        if options.labels.len() > MAX_LABELS {
+            problems.push(format!("more than {MAX_LABELS} labels: give fewer --label"));
+        }
         if options.image_low_water > options.image_high_water {
             problems.push("--image-low-water is above --image-high-water: give a lower one".to_owned());
         }
@@ -192,10 +209,12 @@ impl Config {
                     region: options.region.clone(),
                     location: options.location.clone(),
                 },
+                labels: options.labels.iter().cloned().collect(),
                 listen: options.listen,
                 state: options.state.clone(),
                 credentials,
                 capacity,
+                starts_at_once: options.starts_at_once.map_or_else(default_starts, NonZeroU32::get),
                 max_tunnels: raise_open_files(),
                 disk_limit: options.disk_limit,
                 water_marks: options.water_marks(),
@@ -282,6 +301,11 @@ fn capacity(options: &Options, problems: &mut Vec<String>) -> Capacity {
 
 fn default_cpus() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// A start works and waits by turns, so that two for each CPU keep it busy.
+fn default_starts() -> u32 {
+    default_cpus().saturating_mul(STARTS_PER_CPU)
 }
 
 fn default_memory(problems: &mut Vec<String>) -> u64 {

@@ -81,8 +81,10 @@ impl<R: Runtime + 'static> Server<R> {
         let agent = Rc::new(Agent {
             node: config.site.node,
             region: Some(config.site.region).filter(|region| !region.is_empty()),
+            labels: config.labels,
             runtime,
             images,
+            starts_at_once: config.starts_at_once,
             instances: Instances::new(config.capacity, lifecycle.drain().clone()),
             sessions: Sessions::default(),
             terms,

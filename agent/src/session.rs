@@ -121,9 +121,11 @@ async fn introduce<R: Runtime + 'static>(
         disk: agent.runtime.disks(),
         draining: agent.instances.is_draining(),
         region: agent.region.clone(),
+        labels: agent.labels.clone(),
         architecture: Some(Architecture::HERE),
         attach: hello.attach.then_some(session.key),
         stamp: agent.terms.stamp(),
+        starts_at_once: Some(agent.starts_at_once),
         kept_for_ms: agent.runtime.kept_for().and_then(|kept| u64::try_from(kept.as_millis()).ok()),
     };
     answer(&mut send, &Answer::Welcome(welcome)).await?;

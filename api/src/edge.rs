@@ -1,6 +1,6 @@
 //! The edge itself: its health and its nodes.
 
-use berth_common::ids::NodeId;
+use berth_common::ids::{AppName, ClassName, NodeId, ObjectId, ObjectName};
 use berth_common::wire::call::{Capacity, DiskCapacity, Room};
 use serde::{Deserialize, Serialize};
 
@@ -31,12 +31,32 @@ pub struct NodeView {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub node: NodeId,
     pub address: String,
+    /// False of one that the edge was configured with before, and on which there may still be containers: `forget` gives them up.
+    #[serde(default = "yes")]
+    pub configured: bool,
     pub connected: bool,
+    /// It was silent for longer than its term, and what it had was given up. Not heard of since.
+    #[serde(default)]
+    pub lost: bool,
+    /// How long it was not heard of, in milliseconds. Null if not since the edge was started, or if it is connected and keeps no terms.
+    #[serde(default)]
+    pub silent_ms: Option<u64>,
+    /// How long, in milliseconds, until nothing of this edge runs there any more, unless a further term is given; 0: nothing does.
+    /// Null of one that keeps no terms, or was not heard of since the edge was started.
+    #[serde(default)]
+    pub term_left_ms: Option<u64>,
+    /// It was lost several times of late, and takes new containers last until then: milliseconds since 1970.
+    #[serde(default)]
+    pub unsteady_until_ms: Option<u64>,
     pub version: Option<String>,
     pub capacity: Option<Capacity>,
     pub disk: Option<DiskCapacity>,
     pub instances: u32,
+    /// Nothing new is put on it: by order (`drained_since_ms`), or because its own agent takes none.
     pub draining: bool,
+    /// Since when this edge is to put nothing new on it, in milliseconds since 1970.
+    #[serde(default)]
+    pub drained_since_ms: Option<u64>,
     /// What is taken of its room, as of the last second; null of a node of an earlier version.
     #[serde(default)]
     pub room: Option<Room>,
@@ -49,4 +69,47 @@ pub struct NodeView {
     /// It has to be renewed soon: less than a quarter of its life is left, and at most 30 days.
     #[serde(default)]
     pub certificate_ends_soon: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// An order to a node.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeOrder {
+    /// Only tell what would be done.
+    pub dry_run: bool,
+}
+
+/// What an order to a node is about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct NodeOrdered {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub node: NodeId,
+    /// Whether the edge is configured with it.
+    pub configured: bool,
+    /// Of `forget`: what ran there may still run, if the machine does, as the node is not known to keep terms.
+    pub may_run: bool,
+    /// How many objects had a container there.
+    pub count: usize,
+    /// The first thousand of them.
+    pub objects: Vec<ObjectOnNode>,
+}
+
+/// An object that has a container on a node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ObjectOnNode {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub app: AppName,
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub class: ClassName,
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub name: ObjectName,
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub id: ObjectId,
 }

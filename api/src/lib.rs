@@ -22,6 +22,7 @@ pub mod images;
 pub mod kv;
 pub mod lists;
 pub mod logs;
+pub mod placement;
 pub mod problem;
 pub mod registries;
 pub mod schedules;

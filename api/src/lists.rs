@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use berth_common::ids::{AppName, ClassName};
+use berth_common::ids::{AppName, ClassName, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::containers::ContainerState;
@@ -106,6 +106,20 @@ paged! {
         pub to: Option<String>,
     }
     /// Most records of the page.
+    limit
+}
+
+paged! {
+    /// Which of what has happened to list.
+    HappeningListing, up to 10000 {
+        /// Only what happened to objects of this app.
+        #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+        pub app: Option<AppName>,
+        /// Only what happened to or on this node.
+        #[cfg_attr(feature = "schema", param(value_type = Option<String>))]
+        pub node: Option<NodeId>,
+    }
+    /// Most of them on the page.
     limit
 }
 

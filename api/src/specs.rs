@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_common::ids::{AppName, CallbackName, ClassName, SecretName, VariableName};
 use berth_common::spec::{
     Action, AppLimits, AppSpec, AssetsSpec, BeforeAssets, Capability, ClassSpec, CronSpec, HooksSpec,
-    ImageRef, LogSpec, Program, ProgramLimits, ProgramModule, ProgramRoute, ProgramVar, Recipe,
-    RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates, StoredSecret,
+    ImageRef, LogSpec, PlacementSpec, Program, ProgramLimits, ProgramModule, ProgramRoute, ProgramVar,
+    Recipe, RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates, StoredSecret,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -176,6 +176,9 @@ pub struct ClassSpecView {
     /// How many containers each node keeps made and waiting.
     #[serde(default)]
     pub prepared: u32,
+    /// Where its containers may be.
+    #[serde(default, skip_serializing_if = "PlacementSpec::is_default")]
+    pub placement: PlacementSpec,
     /// Whether requests to a stopped object are refused instead of starting it.
     #[serde(default)]
     pub manual_start: bool,
@@ -330,6 +333,7 @@ impl From<&ClassSpec> for ClassSpecView {
             stop_grace,
             wake_grace,
             prepared,
+            placement,
             manual_start,
             required_ports,
             ping_endpoint,
@@ -355,6 +359,7 @@ impl From<&ClassSpec> for ClassSpecView {
             stop_grace: ms(*stop_grace),
             wake_grace: ms(*wake_grace),
             prepared: *prepared,
+            placement: placement.clone(),
             manual_start: *manual_start,
             required_ports: required_ports.clone(),
             ping_endpoint: ping_endpoint.clone(),

@@ -6,8 +6,10 @@ mod certs;
 mod containers;
 mod deploy;
 mod dev;
+mod events;
 mod images;
 mod logs;
+mod nodes;
 mod ports;
 mod schedules;
 mod secret;
@@ -28,8 +30,10 @@ pub(crate) use self::certs::{Certs, NewCertificate, RoleArg};
 pub(crate) use self::containers::{Containers, ListContainers, OneContainer, StopContainer};
 pub(crate) use self::deploy::Deploy;
 pub(crate) use self::dev::{AsWrangler, Dev, DevCommand, DevDirs, DevDown};
+pub(crate) use self::events::Events;
 pub(crate) use self::images::{Build, Images, OneImage, Registries};
 pub(crate) use self::logs::Logs;
+pub(crate) use self::nodes::{NodeCommand, Nodes};
 pub(crate) use self::ports::Ports;
 pub(crate) use self::schedules::{Alarm, ChosenEvents, Crons, Hooks, OneObject, Schedules, When};
 pub(crate) use self::secret::{HeldBy, KeyFileArgs, OneSecret, Secret};
@@ -135,8 +139,16 @@ pub(crate) enum Command {
     /// Users and passwords that the edge has for other registries
     #[command(subcommand)]
     Registries(Registries),
-    /// Show the nodes of an edge
-    Nodes(Show),
+    /// Show the nodes of an edge, empty one, or give one up
+    ///
+    /// A node that was not heard of for a while is silent, and lost once what it had was given up. TERM is how long what it runs goes on
+    /// without a further word of the edge.
+    Nodes(Nodes),
+    /// Show what has happened to nodes, and to objects when theirs was lost
+    ///
+    /// Nodes that were connected, silent, lost, drained; objects that were given up with a node, and started elsewhere: each with its reason.
+    /// The edge keeps the last 10,000, of which each app and each node has a share.
+    Events(Events),
     /// Show what containers have taken: time, CPU, memory, disk and bytes sent
     Usage(usage::Usage),
     /// Make an image from a static binary or a root directory
@@ -379,7 +391,7 @@ pub(crate) enum ScopeArg {
     Read,
     /// Also deploy apps, and start and end containers
     Deploy,
-    /// Also make and revoke tokens
+    /// Also drain and forget nodes, and make and revoke tokens
     Admin,
 }
 

@@ -94,7 +94,7 @@ const SHORT_ID: usize = 12;
 const PARTS: usize = 2;
 
 /// A duration to about a hundredth: its two largest parts.
-fn about(duration: Duration) -> String {
+pub(crate) fn about(duration: Duration) -> String {
     let whole = humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string();
     whole.split(' ').take(PARTS).collect::<Vec<_>>().join(" ")
 }

@@ -54,6 +54,7 @@ pub fn class() -> ClassSpec {
         stop_grace: Duration::from_secs(900),
         wake_grace: Duration::from_secs(30),
         prepared: 0,
+        placement: Default::default(),
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,

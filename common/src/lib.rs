@@ -14,6 +14,7 @@ pub mod connections;
 pub mod cron;
 #[cfg(feature = "fixtures")]
 pub mod fixtures;
+pub mod happening;
 pub mod ids;
 pub mod image;
 pub mod internet;

@@ -10,6 +10,7 @@ mod container;
 mod environment;
 mod limits;
 mod observability;
+mod placement;
 mod report;
 mod route;
 mod secrets;
@@ -29,8 +30,8 @@ use crate::ids::{AppName, ClassName};
 use crate::image::Digest;
 use crate::spec::{
     AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, HostPattern,
-    ImageRef, LogSpec, MAX_ENV_BYTES, NotFound, OfApp, Recipe, Resources, RouteSpec, Secrets, StartBoost,
-    StartRates,
+    ImageRef, LogSpec, MAX_ENV_BYTES, NotFound, OfApp, PlacementSpec, Recipe, Resources, RouteSpec, Secrets,
+    StartBoost, StartRates,
 };
 
 pub use container::{
@@ -127,6 +128,8 @@ pub struct ClassManifest {
     pub capabilities: BTreeSet<Capability>,
     /// How many prepared containers each node keeps.
     pub prepared: u32,
+    /// Where its instances may be.
+    pub placement: PlacementSpec,
     /// Whether requests to a stopped object are refused instead of starting it.
     pub manual_start: bool,
     /// Ports that must take connections, besides the default one, before requests are sent.
@@ -173,6 +176,7 @@ impl ClassManifest {
             stop_grace: self.stop_grace,
             wake_grace: self.wake_grace,
             prepared: self.prepared,
+            placement: self.placement.clone(),
             manual_start: self.manual_start,
             required_ports: self.required_ports.clone(),
             ping_endpoint: self.ping_endpoint.clone(),

@@ -25,7 +25,7 @@ pub use content::{
 };
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
-pub use placement::{PlacementSpec, Spread};
+pub use placement::{MAX_LABELS, PlacementSpec, Spread, label_fault, parse_label, region_fault};
 pub use program::{
     BeforeAssets, ImportTarget, MAX_FLAGS, MAX_IMPORTS, MAX_MODULE_NAME_BYTES, MAX_MODULES,
     MAX_PROGRAM_NAMES, MAX_PROGRAM_ROUTES, MAX_VARS, Program, ProgramLimits, ProgramModule, ProgramRoute,
@@ -242,6 +242,9 @@ pub struct ClassSpec {
     /// How many containers each node keeps made and waiting.
     #[serde(default)]
     pub prepared: u32,
+    /// Where its instances may be.
+    #[serde(default, skip_serializing_if = "PlacementSpec::is_default")]
+    pub placement: PlacementSpec,
     /// Whether requests to a stopped object are refused instead of starting it.
     #[serde(default)]
     pub manual_start: bool,

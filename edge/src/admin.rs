@@ -17,6 +17,7 @@ mod listen;
 mod live;
 mod logs;
 mod metrics;
+mod nodes;
 mod openapi;
 mod placeable;
 mod problem;
@@ -29,6 +30,7 @@ mod stores;
 mod tokens;
 mod transfers;
 mod usage;
+mod why;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ use axum::Json;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use berth_api::edge::{Health, NodeList};
+use berth_api::edge::Health;
 use berth_common::ids::NodeId;
 use berth_engine::WaiterId;
 use berth_registry::files::Files;
@@ -143,7 +145,7 @@ fn router() -> Router {
     looking()
         .layer(from_fn_with_state(Scope::Read, access::check))
         .merge(deploy.layer(from_fn_with_state(Scope::Deploy, access::check)))
-        .merge(keys().layer(from_fn_with_state(Scope::Admin, access::check)))
+        .merge(keys().merge(machines()).layer(from_fn_with_state(Scope::Admin, access::check)))
 }
 
 /// What is only looked at.
@@ -152,7 +154,7 @@ fn looking() -> Router {
         .routes(routes!(health))
         .routes(routes!(openapi::show))
         .routes(routes!(metrics::show))
-        .routes(routes!(nodes))
+        .routes(routes!(nodes::nodes))
         .routes(routes!(holders::of_image))
         .route("/v1/assets/directory", axum::routing::get(assets))
         .routes(routes!(images::list))
@@ -162,11 +164,13 @@ fn looking() -> Router {
         .routes(routes!(apps::versions))
         .routes(routes!(containers::list))
         .routes(routes!(containers::show))
+        .routes(routes!(why::show))
         .routes(routes!(secrets::list))
         .routes(routes!(stores::stores))
         .routes(routes!(stores::list_shared))
         .routes(routes!(registries::list))
         .routes(routes!(events::watch))
+        .routes(routes!(events::past))
         .routes(routes!(schedules::crons))
         .routes(routes!(hooks::pending))
         .routes(routes!(hooks::failed))
@@ -236,6 +240,15 @@ fn keys() -> Router {
         .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES))
 }
 
+/// Orders to nodes, which concern the containers of all apps.
+fn machines() -> Router {
+    Router::new()
+        .routes(routes!(nodes::drain))
+        .routes(routes!(nodes::undrain))
+        .routes(routes!(nodes::forget))
+        .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES))
+}
+
 async fn no_resource() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no such resource", "see docs/admin-api.md, or GET /v1/openapi.json")
 }
@@ -250,12 +263,6 @@ async fn no_method() -> Problem {
 async fn health(State(admin): State<Arc<Admin>>) -> Json<Health> {
     let (status, version) = ("ok".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     Json(Health { status, version, listen: Some(admin.listen.to_string()) })
-}
-
-/// Lists the nodes with their capacity, and whether they are connected.
-#[utoipa::path(get, path = "/v1/nodes", tag = "edge", responses((status = 200, body = NodeList), problem::Denied))]
-async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
-    Json(NodeList { nodes: admin.nodes.views() })
 }
 
 /// A `berth` of an earlier version asks for a directory to put static files into.

@@ -26,6 +26,9 @@ use crate::secrets::command::SecretKeyCommand;
 /// until what ran there serves elsewhere.
 const MIN_NODE_LOSS: Duration = Duration::from_secs(30);
 
+/// The longest time that containers go on without an edge that was told to end: half of the longest term that nodes take.
+const MAX_RESTART_WINDOW: Duration = Duration::from_secs(12 * 60 * 60);
+
 /// The edge: takes requests, owns objects, and has nodes run their instances.
 #[derive(Debug, Parser)]
 #[command(name = "berth-edge", version)]
@@ -135,6 +138,9 @@ pub(crate) struct RunArgs {
     /// which a node pauses its containers by itself. Or `never`: then it is waited for.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = node_loss)]
     node_loss: NodeLoss,
+    /// How long containers go on without this edge once it is told to end, so that a restart or a reboot pauses none: at most 12h.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = restart_window)]
+    restart_window: Duration,
     /// Threads that serve requests. Default: half of the CPUs.
     #[arg(long)]
     shards: Option<NonZeroU16>,
@@ -261,6 +267,8 @@ pub(crate) struct Config {
     pub(crate) credentials: Credentials,
     /// How long after the end of its term a silent node is still waited for; none: for ever.
     pub(crate) node_loss: Option<Duration>,
+    /// How long containers go on without an edge that was told to end.
+    pub(crate) restart_window: Duration,
     pub(crate) take_over: bool,
     pub(crate) ready_with_node: bool,
     pub(crate) show_errors: bool,
@@ -320,6 +328,7 @@ impl RunArgs {
                 NodeLoss::After(time) => Some(time.saturating_sub(MIN_NODE_LOSS)),
                 NodeLoss::Never => None,
             },
+            restart_window: self.restart_window,
             take_over: self.take_over,
             ready_with_node: self.ready_with_node,
             show_errors: self.show_errors,
@@ -339,6 +348,17 @@ fn node_loss(text: &str) -> Result<NodeLoss, String> {
             MIN_NODE_LOSS.as_secs()
         )),
         Err(_) => Err(format!("`{text}` is neither a time such as 30s nor `never`")),
+    }
+}
+
+fn restart_window(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<humantime::Duration>().map(Duration::from);
+    match time {
+        Ok(time) if time <= MAX_RESTART_WINDOW => Ok(time),
+        Ok(_) => {
+            Err(format!("at most {} h: nodes take no term for ever", MAX_RESTART_WINDOW.as_secs() / 3600))
+        }
+        Err(_) => Err(format!("`{text}` is not a time such as 2m, or 0s")),
     }
 }
 
@@ -408,6 +428,14 @@ mod tests {
         assert!(check("127.0.0.1:5000", None) && check("[::1]:5000", None));
         assert!(!check("192.0.2.1:5000", None) && !check("0.0.0.0:5000", None) && !check("[::]:5000", None));
         assert!(check("0.0.0.0:5000", Some("x")));
+    }
+
+    #[test]
+    fn a_restart_window_is_bounded() {
+        assert_eq!(restart_window("2m"), Ok(Duration::from_secs(120)));
+        assert!(
+            restart_window("0s").is_ok() && restart_window("13h").is_err() && restart_window("x").is_err()
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ use berth_registry::files::Files;
 use berth_registry::images::{Images, collect_regularly};
 use berth_registry::remote::Remote;
 use berth_registry::server::{self, Registry};
-use berth_store::{SledStore, Store, StoreError, Vitals};
+use berth_store::{NodeRecord, SledStore, Store, StoreError, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
@@ -40,6 +40,7 @@ use crate::admin::{self, Admin, Listeners};
 use crate::apps::{self, Apps};
 use crate::config::{Config, RegistryAddress};
 use crate::delivery::{self, Delivery};
+use crate::happenings::Happenings;
 use crate::hooks;
 use crate::http::forwarded::Trust;
 use crate::http::tls::ServerCertificate;
@@ -57,12 +58,13 @@ use crate::scheduler;
 use crate::secrets::Secrets;
 use crate::shard::heartbeats::Heartbeats;
 use crate::shard::link::Introduction;
+use crate::shard::objects::starts::deliver_turns;
 use crate::shard::objects::{self, Inbox, Mailbox};
-use crate::shard::silence;
 use crate::shard::wakes::Wakes;
-use crate::shard::{Shards, WorkQueue, shard_of};
+use crate::shard::{Shards, WorkQueue, drains, shard_of, silence};
 use crate::tokens::Tokens;
 use crate::usage;
+use crate::window;
 
 /// How long requests in flight may take when the edge is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -321,8 +323,10 @@ impl Edge {
         let count = usize::from(config.shards.get());
         let metrics = Metrics::new(count);
         let agenda = Arc::new(Notify::new());
-        let nodes = Arc::new(Nodes::new(&config.nodes));
+        let nodes = Arc::new(nodes(&config, &store)?);
+        window::read(&*store, &nodes)?;
         let (shards, ends, mailboxes) = shard_inputs(recover(&*store, &nodes, count)?);
+        deliver_turns(&nodes, mailboxes.clone());
         let programs = Arc::new(Programs::new(programs::Dependencies {
             shards: count,
             content: Arc::new(content.files.clone()),
@@ -364,6 +368,17 @@ impl Edge {
         Ok(Self { shards, admin, own, config, watch, connections })
     }
 
+    /// Gives up the silent nodes, if that is wanted, and empties the drained ones.
+    fn look_after_nodes(&self) -> Vec<tokio::task::JoinHandle<()>> {
+        let of = || (Arc::clone(&self.admin.nodes), self.admin.mailboxes.clone());
+        let silence = self.config.node_loss.map(|later| {
+            let (nodes, mailboxes) = of();
+            tokio::spawn(silence::watch(nodes, mailboxes, later))
+        });
+        let (nodes, mailboxes) = of();
+        silence.into_iter().chain([tokio::spawn(drains::watch(nodes, mailboxes))]).collect()
+    }
+
     /// Serves until told to stop, then stops in phases.
     async fn run(self, certificates: ListenerCertificates, lifecycle: &Lifecycle) -> anyhow::Result<Ending> {
         let socket = &self.config.admin_socket;
@@ -371,10 +386,8 @@ impl Edge {
         let admin_tls = admin_tls.map(|(at, certificate)| anyhow::Ok((at.listen, certificate.acceptor()?)));
         let listeners = Listeners::bind(socket, admin_tls.transpose()?).await?;
         let pruning = tokio::spawn(usage::prune(Arc::clone(&self.admin.store)));
-        let silence = self.config.node_loss.map(|later| {
-            let (nodes, mailboxes) = (Arc::clone(&self.admin.nodes), self.admin.mailboxes.clone());
-            tokio::spawn(silence::watch(nodes, mailboxes, later))
-        });
+        let looking = self.look_after_nodes();
+        open_window_at_the_end(lifecycle, &self.admin, self.config.restart_window);
         let collecting = tokio::spawn(collect_regularly(Arc::clone(&self.admin.images)));
         let collecting_files = tokio::spawn(self.admin.files.clone().collect_regularly());
         let monitor = monitor(self.config.monitor_listen, Arc::clone(&self.watch)).await?;
@@ -406,7 +419,7 @@ impl Edge {
             never = monitor => match never {},
         };
         pruning.abort();
-        silence.iter().for_each(tokio::task::JoinHandle::abort);
+        looking.iter().for_each(tokio::task::JoinHandle::abort);
         collecting.abort();
         collecting_files.abort();
         // Work that is cut off here is still in the store, and due after the restart.
@@ -424,6 +437,19 @@ impl Edge {
         tracing::info!(?ending, "stopped");
         Ok(ending?)
     }
+}
+
+/// Has containers go on for a while once this process is told to end, if that is wanted.
+fn open_window_at_the_end(lifecycle: &Lifecycle, admin: &Admin, length: Duration) {
+    if length.is_zero() {
+        return;
+    }
+    let (drain, store, nodes) =
+        (lifecycle.drain().clone(), Arc::clone(&admin.store), Arc::clone(&admin.nodes));
+    lifecycle.spawn(async move {
+        drain.cancelled().await;
+        window::open(store, nodes, GRACE + length).await;
+    });
 }
 
 /// The view of the edge for metrics, health and readiness.
@@ -504,6 +530,18 @@ impl ShardInputs {
         let (mailbox, inbox) = objects::mailbox();
         Self { mailbox, inbox, work, records }
     }
+}
+
+/// The nodes, with what was ordered of them before. What happens to them is kept from then on.
+fn nodes(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Nodes> {
+    let (happenings, keeper) = Happenings::open(store);
+    tokio::spawn(keeper.keep());
+    let nodes = Nodes::new(&config.nodes).telling(happenings);
+    for NodeRecord { node, drained_ms } in store.nodes()? {
+        // One that is not configured now is drained still when it is again.
+        nodes.drain(&node, Some(drained_ms));
+    }
+    Ok(nodes)
 }
 
 /// The objects whose instances may have outlived the edge's last process, for each shard.

@@ -7,6 +7,7 @@ mod config;
 mod delivery;
 mod edge;
 mod guarded;
+mod happenings;
 mod hooks;
 mod http;
 mod logs;
@@ -25,6 +26,7 @@ mod start_rate;
 mod terms;
 mod tokens;
 mod usage;
+mod window;
 
 use std::io::Read;
 use std::process::ExitCode;

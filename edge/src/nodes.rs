@@ -1,33 +1,53 @@
 //! What the edge knows of its nodes: their capacity (the pure `Fleet`), and what each agent has said about itself.
 //! Shared by all shards; the lock is held for a look-up or a reservation, and never over an await.
+//!
+//! `orders` has what operators order of a node, `view` what they see of all.
+
+mod orders;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use berth_api::edge::NodeView;
 use berth_certs::Lifetime;
 use berth_common::clock::wall_ms;
+use berth_common::happening::HappeningKind;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
 use berth_common::spec::Resources;
-use berth_common::wire::call::{Capacity, Room, Welcome};
+use berth_common::wire::call::{Room, Welcome};
 use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
-use berth_engine::fleet::{Demand, Fleet, lacks_when_empty};
+use berth_engine::fleet::{Constraints, Demand, Fleet, Looked, Taken, Turn, lacks_when_empty};
 pub(crate) use berth_protocol::edge::GivenUp;
 use berth_protocol::edge::Loss;
+use tokio::sync::watch;
 
+use crate::happenings::Happenings;
 use crate::terms::{NodeTerm, boot_ms};
+
+pub(crate) use self::orders::{Given, StillThere};
 
 /// The nodes of an edge.
 pub(crate) struct Nodes {
     state: Mutex<State>,
+    /// Changes when terms are to be renewed at once.
+    renewals: watch::Sender<()>,
+    /// Is told of what happens to them.
+    happenings: Happenings,
+    /// Who is told of each turn. Without anybody they are lost, as before the edge has its shards.
+    turned: OnceLock<Turned>,
 }
+
+/// Gets what a demand has waited for. Must not wait.
+type Turned = Box<dyn Fn(Turn) + Send + Sync>;
 
 struct State {
     fleet: Fleet,
     nodes: BTreeMap<NodeId, Node>,
+    /// When this process was started, by `boot_ms`.
+    started_ms: u64,
 }
 
 struct Node {
@@ -38,12 +58,25 @@ struct Node {
     /// Until when its instances go on.
     term: NodeTerm,
     loss: Loss,
+    /// When its last connection was lost, by `boot_ms`, if it has been connected.
+    left_ms: Option<u64>,
+    /// Whether was told that no connection to it is left.
+    is_told_silent: bool,
+    /// Since when this edge is to put nothing new on it, by order, in milliseconds since 1970.
+    drained_ms: Option<u64>,
     /// What it has last said is taken of its room.
     room: Option<Room>,
     /// The round-trip time, as last measured.
     round_trip: Option<Duration>,
     /// How long the certificate holds that it last showed.
     certificate: Option<Lifetime>,
+}
+
+impl Node {
+    /// Whether nothing new is to be put on it: its own agent says so, or an operator has ordered it here.
+    fn is_draining(&self) -> bool {
+        self.drained_ms.is_some() || self.welcome.as_ref().is_some_and(|welcome| welcome.draining)
+    }
 }
 
 /// A node that has just been given up.
@@ -76,23 +109,9 @@ pub(crate) struct NodeMeasures {
     pub(crate) certificate: Option<Lifetime>,
 }
 
-fn unix_ms(moment: SystemTime) -> u64 {
-    let since_1970 = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Whether a node of an architecture runs images that are built for these; an unknown one is no obstacle.
 fn runs(own: Option<Architecture>, architectures: &BTreeSet<Architecture>) -> bool {
     own.is_none_or(|own| architectures.is_empty() || architectures.contains(&own))
-}
-
-/// What is left of a node's capacity. Prepared containers take none of it.
-fn free(all: &Capacity, room: &Room) -> Capacity {
-    Capacity {
-        memory_bytes: all.memory_bytes.saturating_sub(room.used.memory_bytes),
-        cpu_sixteenths: all.cpu_sixteenths.saturating_sub(room.used.cpu_sixteenths),
-        instances: all.instances.saturating_sub(room.used.instances),
-    }
 }
 
 impl Nodes {
@@ -105,22 +124,53 @@ impl Nodes {
             welcome: None,
             term: NodeTerm::starting(now_ms),
             loss: Loss::default(),
+            left_ms: None,
+            is_told_silent: false,
+            drained_ms: None,
             room: None,
             round_trip: None,
             certificate: None,
         };
         let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
-        Self { state: Mutex::new(State { fleet: Fleet::new(), nodes }) }
+        // Several edges are not to choose the same nodes.
+        let fleet = Fleet::with_seed(fastrand::u64(..));
+        Self {
+            state: Mutex::new(State { fleet, nodes, started_ms: now_ms }),
+            renewals: watch::Sender::new(()),
+            happenings: Happenings::default(),
+            turned: OnceLock::new(),
+        }
+    }
+
+    /// The same, and what happens to them is told.
+    pub(crate) fn telling(self, happenings: Happenings) -> Self {
+        Self { happenings, ..self }
+    }
+
+    /// What has happened to nodes and to what they had.
+    pub(crate) fn happenings(&self) -> &Happenings {
+        &self.happenings
     }
 
     /// A shard has connected to a node.
     pub(crate) fn up(&self, welcome: &Welcome) {
-        let mut state = self.lock();
+        self.change(|state| self.take_up(state, welcome));
+    }
+
+    fn take_up(&self, State { fleet, nodes, .. }: &mut State, welcome: &Welcome) {
+        let drained = nodes.get(&welcome.node).is_some_and(|node| node.drained_ms.is_some());
         let Welcome { node, capacity, disk, draining, .. } = welcome.clone();
-        state.fleet.node_up(node.clone(), capacity, disk, draining);
-        state.fleet.node_is(&node, welcome.architecture);
-        if let Some(node) = state.nodes.get_mut(&welcome.node) {
+        fleet.node_up(node.clone(), capacity, disk, draining || drained);
+        fleet.node_is(&node, welcome.architecture);
+        fleet.node_described(&node, welcome.region.clone(), welcome.labels.clone());
+        fleet.node_starts(&node, welcome.starts_at_once);
+        if let Some(node) = nodes.get_mut(&welcome.node) {
             node.connections += 1;
+            (node.left_ms, node.is_told_silent) = (None, false);
+            if node.connections == 1 {
+                let version = format!("its agent is of version {}", welcome.version);
+                self.happenings.node(HappeningKind::NodeConnected, &welcome.node, version);
+            }
             if welcome.stamp.is_none() {
                 node.term.keeps_none();
             }
@@ -130,32 +180,57 @@ impl Nodes {
 
     /// A node stops or resumes accepting new instances.
     pub(crate) fn draining(&self, id: &NodeId, draining: bool) {
-        let mut state = self.lock();
-        state.fleet.node_draining(id, draining);
-        if let Some(welcome) = state.nodes.get_mut(id).and_then(|node| node.welcome.as_mut()) {
-            welcome.draining = draining;
-        }
+        self.change(|State { fleet, nodes, .. }| {
+            let Some(node) = nodes.get_mut(id) else { return };
+            let welcome = node.welcome.as_mut();
+            let before = welcome.map(|welcome| std::mem::replace(&mut welcome.draining, draining));
+            if before.is_some_and(|before| before != draining) {
+                let (kind, told) = match draining {
+                    true => (HappeningKind::NodeDrained, "its agent takes no new containers"),
+                    false => (HappeningKind::NodeUndrained, "its agent takes new containers"),
+                };
+                self.happenings.node(kind, id, told);
+            }
+            let draining = draining || node.drained_ms.is_some();
+            fleet.node_draining(id, draining);
+        });
     }
 
     /// A node says what is taken of its room.
     pub(crate) fn room(&self, id: &NodeId, room: Room) {
-        let mut state = self.lock();
-        state.fleet.node_room(id, &room);
-        if let Some(node) = state.nodes.get_mut(id) {
-            node.room = Some(room);
-        }
+        self.change(|State { fleet, nodes, .. }| {
+            fleet.node_room(id, &room);
+            if let Some(node) = nodes.get_mut(id) {
+                node.room = Some(room);
+            }
+        });
     }
 
     /// A shard has lost its connection to a node.
     pub(crate) fn down(&self, id: &NodeId) {
+        self.change(|State { fleet, nodes, .. }| {
+            let Some(node) = nodes.get_mut(id) else { return };
+            node.connections = node.connections.saturating_sub(1);
+            if node.connections == 0 {
+                node.round_trip = None;
+                node.room = None;
+                node.left_ms = Some(boot_ms());
+                fleet.node_down(id);
+            }
+        });
+    }
+
+    /// A connection to a node was lost for this reason. That is told if it was the last one.
+    pub(crate) fn silent(&self, id: &NodeId, why: &str) {
+        let now_ms = boot_ms();
         let mut state = self.lock();
-        let Some(node) = state.nodes.get_mut(id) else { return };
-        node.connections = node.connections.saturating_sub(1);
-        if node.connections == 0 {
-            node.round_trip = None;
-            node.room = None;
-            state.fleet.node_down(id);
+        let Some(node) = state.nodes.get_mut(id).filter(|node| node.connections == 0) else { return };
+        if std::mem::replace(&mut node.is_told_silent, true) {
+            return;
         }
+        let left_s = node.term.over_ms().map(|over_ms| over_ms.saturating_sub(now_ms).div_ceil(1000));
+        let then = left_s.map(|left_s| format!("; what runs there pauses within {left_s} s"));
+        self.happenings.node(HappeningKind::NodeSilent, id, format!("{why}{}", then.unwrap_or_default()));
     }
 
     /// A node has told what time it is there.
@@ -167,11 +242,41 @@ impl Nodes {
         }
     }
 
+    /// An earlier process of this edge has given terms until then.
+    pub(crate) fn given_before(&self, until_ms: u64) {
+        self.lock().nodes.values_mut().for_each(|node| node.term.given_before(until_ms));
+    }
+
+    /// Gives all nodes their terms until this moment, at once: this process is about to end.
+    pub(crate) fn stretch_terms(&self, until_ms: u64) {
+        self.lock().nodes.values_mut().for_each(|node| node.term.stretch(until_ms));
+        self.renewals.send_replace(());
+    }
+
+    /// Changes when terms are to be renewed at once.
+    pub(crate) fn renewals(&self) -> watch::Receiver<()> {
+        self.renewals.subscribe()
+    }
+
+    /// Whether all that are connected, and keep terms, were heard of since then.
+    pub(crate) fn all_heard_since(&self, since_ms: u64) -> bool {
+        let silent_ms = boot_ms().saturating_sub(since_ms);
+        let state = self.lock();
+        let mut connected = state.nodes.values().filter(|node| node.connections > 0);
+        connected.all(|node| node.term.silent_ms(boot_ms()).is_none_or(|silent| silent <= silent_ms))
+    }
+
     /// Until when a node's instances may go on, to be sent to it. None if it keeps no terms.
     pub(crate) fn give_term(&self, id: &NodeId) -> Result<Option<Stamp>, GivenUp> {
         let mut state = self.lock();
         let Some(node) = state.nodes.get_mut(id) else { return Ok(None) };
-        node.loss.give(&mut node.term, boot_ms())
+        let was_lost = node.loss.is_lost();
+        let until = node.loss.give(&mut node.term, boot_ms())?;
+        if was_lost && !node.loss.is_lost() {
+            let told = "it is heard of again; what was given up is ended there";
+            self.happenings.node(HappeningKind::NodeBack, id, told);
+        }
+        Ok(until)
     }
 
     /// Gives up the nodes on which nothing of this edge runs any more, though they were heard of since it was started. From here on
@@ -181,21 +286,27 @@ impl Nodes {
     pub(crate) fn lose(&self, shards: usize, later: Duration) -> Vec<LostNode> {
         let (now_ms, wall_ms) = (boot_ms(), wall_ms());
         let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
-        let mut state = self.lock();
-        let State { fleet, nodes } = &mut *state;
-        if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
-            return Vec::new();
-        }
-        let mut lost = Vec::new();
-        for (id, node) in nodes.iter_mut() {
-            if !node.loss.lose(&node.term, over_by_ms, shards) {
-                continue;
+        self.change(|State { fleet, nodes, .. }| {
+            if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
+                return Vec::new();
             }
-            fleet.node_down(id);
-            let heard_ms = wall_ms.saturating_sub(node.term.silent_ms(now_ms).unwrap_or_default());
-            lost.push(LostNode { node: id.clone(), heard_ms });
-        }
-        lost
+            let mut lost = Vec::new();
+            for (id, node) in nodes.iter_mut() {
+                if !node.loss.lose(&node.term, over_by_ms, shards) {
+                    continue;
+                }
+                fleet.node_down(id);
+                let silent_ms = node.term.silent_ms(now_ms).unwrap_or_default();
+                let heard_ms = wall_ms.saturating_sub(silent_ms);
+                let told = format!(
+                    "not heard of for {} s: what ran there has paused, and is given up",
+                    silent_ms / 1000
+                );
+                self.happenings.node(HappeningKind::NodeLost, id, told);
+                lost.push(LostNode { node: id.clone(), heard_ms });
+            }
+            lost
+        })
     }
 
     /// A shard has ended what it had on a node that was given up, and will send none of what it had to tell it.
@@ -220,6 +331,11 @@ impl Nodes {
         self.lock().nodes.keys().cloned().collect()
     }
 
+    /// How long it takes until a silent node is given up, as far as is known.
+    pub(crate) fn given_up_in(&self, id: &NodeId) -> Option<Duration> {
+        self.silence(id).map(|(_, left)| left).filter(|left| !left.is_zero())
+    }
+
     /// A node holds an image, or no longer does.
     pub(crate) fn holds(&self, id: &NodeId, image: Digest, holds: bool) {
         self.lock().fleet.node_holds(id, image, holds);
@@ -228,7 +344,8 @@ impl Nodes {
     /// The connected nodes that accept instances of images that are built for these architectures.
     pub(crate) fn fitting(&self, architectures: &BTreeSet<Architecture>) -> BTreeSet<NodeId> {
         let fits = |node: &Node| {
-            let welcome = node.welcome.as_ref().filter(|welcome| node.connections > 0 && !welcome.draining);
+            let takes_new = node.connections > 0 && !node.is_draining();
+            let welcome = node.welcome.as_ref().filter(|_| takes_new);
             welcome.is_some_and(|welcome| runs(welcome.architecture, architectures))
         };
         let state = self.lock();
@@ -244,7 +361,7 @@ impl Nodes {
 
     /// Whether any node could hold an instance with these resources and image, even if it has no other. One that is away,
     /// or drained, comes back.
-    pub(crate) fn holds_alone(&self, resources: &Resources, architectures: &BTreeSet<Architecture>) -> Holds {
+    pub(crate) fn holds_alone(&self, resources: &Resources, constraints: &Constraints) -> Holds {
         let state = self.lock();
         let (mut reasons, mut is_one_unknown) = (BTreeSet::new(), state.nodes.is_empty());
         for node in state.nodes.values() {
@@ -252,9 +369,9 @@ impl Nodes {
                 is_one_unknown = true;
                 continue;
             };
-            if !runs(welcome.architecture, architectures) {
-                let names: Vec<String> = architectures.iter().map(|one| format!("linux/{one}")).collect();
-                reasons.insert(format!("a processor for {}", names.join(" or ")));
+            let region = welcome.region.as_deref();
+            if let Some(unmet) = constraints.unmet(welcome.architecture, region, &welcome.labels) {
+                reasons.insert(unmet.lacking());
                 continue;
             }
             match lacks_when_empty(&welcome.capacity, &welcome.disk, resources) {
@@ -270,7 +387,9 @@ impl Nodes {
 
     /// Records the round-trip time to a connected node.
     pub(crate) fn measured(&self, id: &NodeId, round_trip: Duration) {
-        if let Some(node) = self.lock().nodes.get_mut(id) {
+        let State { fleet, nodes } = &mut *self.lock();
+        fleet.node_measured(id, u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
+        if let Some(node) = nodes.get_mut(id) {
             node.round_trip = Some(round_trip);
         }
     }
@@ -298,7 +417,7 @@ impl Nodes {
         let measures = |(id, node): (&NodeId, &Node)| NodeMeasures {
             node: id.clone(),
             connected: node.connections > 0,
-            draining: node.welcome.as_ref().is_some_and(|welcome| welcome.draining),
+            draining: node.is_draining(),
             instances: state.fleet.instances_on(id),
             round_trip: node.round_trip,
             certificate: node.certificate,
@@ -311,14 +430,40 @@ impl Nodes {
         self.lock().fleet.restore(demand, node);
     }
 
-    /// Finds and reserves room for an instance.
-    pub(crate) fn reserve(&self, demand: &Demand) -> Result<NodeId, Refused> {
-        self.lock().fleet.reserve(demand)
+    /// Finds and reserves room for an instance. Without an answer its turn is still to come (`on_turn`).
+    pub(crate) fn ask(&self, demand: Demand) -> Option<Result<NodeId, Refused>> {
+        self.change(|state| state.fleet.ask(demand))
+    }
+
+    /// Takes back a demand that waits for its turn, and returns it if it still did. Else its answer is on its way.
+    pub(crate) fn withdraw(&self, object: ObjectId) -> Option<Demand> {
+        self.lock().fleet.withdraw(object)
+    }
+
+    /// Sets who is told of the turns of those that wait.
+    pub(crate) fn on_turn(&self, turned: impl Fn(Turn) + Send + Sync + 'static) {
+        // Set once, when the shards are made.
+        let _ = self.turned.set(Box::new(turned));
+    }
+
+    /// An instance runs by now, or has ended.
+    pub(crate) fn started(&self, object: ObjectId, generation: Generation) {
+        self.change(|state| state.fleet.started(object, generation));
+    }
+
+    /// What a choice for this demand makes of each node now.
+    pub(crate) fn look(&self, demand: &Demand) -> Vec<Looked> {
+        self.lock().fleet.look(demand)
+    }
+
+    /// How the node of an object's instance was chosen, if this process has done so.
+    pub(crate) fn taken(&self, object: ObjectId) -> Option<Taken> {
+        self.lock().fleet.taken(object)
     }
 
     /// Releases the room of an instance.
     pub(crate) fn release(&self, object: ObjectId, generation: Generation) {
-        self.lock().fleet.release(object, generation);
+        self.change(|state| state.fleet.release(object, generation));
     }
 
     /// The region of each node that has one.
@@ -328,27 +473,16 @@ impl Nodes {
         state.nodes.iter().filter_map(|(id, node)| Some((id.clone(), region(node)?))).collect()
     }
 
-    /// All nodes, in order of their names.
-    pub(crate) fn views(&self) -> Vec<NodeView> {
-        let (state, now) = (self.lock(), SystemTime::now());
-        let view = |(id, node): (&NodeId, &Node)| {
-            let welcome = node.welcome.as_ref();
-            NodeView {
-                node: id.clone(),
-                address: node.address.clone(),
-                connected: node.connections > 0,
-                version: welcome.map(|welcome| welcome.version.clone()),
-                capacity: welcome.map(|welcome| welcome.capacity),
-                disk: welcome.map(|welcome| welcome.disk.clone()),
-                instances: state.fleet.instances_on(id),
-                draining: welcome.is_some_and(|welcome| welcome.draining),
-                free: welcome.zip(node.room.as_ref()).map(|(welcome, room)| free(&welcome.capacity, room)),
-                room: node.room.clone(),
-                certificate_until_ms: node.certificate.map(|lifetime| unix_ms(lifetime.until)),
-                certificate_ends_soon: node.certificate.is_some_and(|lifetime| lifetime.is_ending(now)),
-            }
-        };
-        state.nodes.iter().map(view).collect()
+    /// Changes what those may wait for that have no turn yet, and tells whose turn has come.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state);
+        let turns = state.fleet.turns();
+        drop(state);
+        if let Some(turned) = self.turned.get() {
+            turns.into_iter().for_each(turned);
+        }
+        result
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -359,13 +493,13 @@ impl Nodes {
 
 #[cfg(test)]
 mod tests {
-    use berth_common::wire::call::{DiskCapacity, DiskLimit};
+    use berth_common::wire::call::{Capacity, DiskCapacity, DiskLimit};
     use berth_common::wire::term::BootId;
     use berth_store::fixtures::class;
 
     use super::*;
 
-    fn welcome(node: NodeId, memory_bytes: u64) -> Welcome {
+    pub(super) fn welcome(node: NodeId, memory_bytes: u64) -> Welcome {
         Welcome {
             node,
             version: String::new(),
@@ -374,13 +508,15 @@ mod tests {
             draining: false,
             kept_for_ms: None,
             region: None,
+            labels: Default::default(),
             architecture: None,
             stamp: None,
+            starts_at_once: None,
             attach: None,
         }
     }
 
-    fn stamp(ms: u64) -> Stamp {
+    pub(super) fn stamp(ms: u64) -> Stamp {
         Stamp { boot: BootId::from_bytes([1; 16]), ms }
     }
 
@@ -393,7 +529,7 @@ mod tests {
     }
 
     /// Two nodes that are connected and keep terms; that of the first is over by now.
-    fn one_silent() -> (Nodes, NodeId) {
+    pub(super) fn one_silent() -> (Nodes, NodeId) {
         let names: [NodeId; 2] = ["silent".parse().unwrap(), "other".parse().unwrap()];
         let nodes = Nodes::new(&names.clone().map(|node| (node, String::new())).into());
         for name in &names {
@@ -410,7 +546,7 @@ mod tests {
     fn a_silent_node_is_given_up_once_and_promised_nothing_until_all_shards_know() {
         let (nodes, silent) = one_silent();
         let lost: Vec<NodeId> = nodes.lose(2, Duration::ZERO).into_iter().map(|lost| lost.node).collect();
-        assert_eq!(lost, [silent.clone()]);
+        assert_eq!(lost, std::slice::from_ref(&silent));
         assert_eq!(nodes.lose(2, Duration::ZERO), [], "once");
         nodes.stamped(&silent, stamp(90_000));
         assert_eq!(nodes.give_term(&silent), Err(GivenUp));
@@ -441,7 +577,7 @@ mod tests {
         let (small, large): (NodeId, NodeId) = ("small".parse().unwrap(), "large".parse().unwrap());
         let nodes = Nodes::new(&[&small, &large].map(|node| (node.clone(), String::new())).into());
         let resources = Resources { memory_bytes: 4 << 30, ..class().recipe.resources };
-        let holds = || nodes.holds_alone(&resources, &BTreeSet::new());
+        let holds = || nodes.holds_alone(&resources, &Constraints::default());
         assert_eq!(holds(), Holds::Unknown);
         nodes.up(&welcome(small, 1 << 30));
         assert_eq!(holds(), Holds::Unknown);

@@ -13,6 +13,8 @@ pub struct Config {
     pub term_ms: u64,
     /// How many requests may wait for one object.
     pub max_waiters_per_object: usize,
+    /// How long a request waits for the turn of its object to start, in milliseconds.
+    pub max_turn_ms: u64,
     /// The delays between instances that fail.
     pub backoff: Backoff,
 }

@@ -36,8 +36,13 @@ pub enum Effect {
         /// The object.
         object: ObjectId,
     },
-    /// Find room on a node; answer with `Reserved`.
+    /// Find room on a node; answer with `Reserved`, which may be long after, when its turn comes.
     Reserve(Demand),
+    /// Nobody waits for the answer to a `Reserve` as it was: if it has none yet, answer it now, with an error.
+    Withdraw {
+        /// The object.
+        object: ObjectId,
+    },
     /// Give room back.
     Unreserve {
         /// The object.

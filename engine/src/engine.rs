@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
+use berth_common::outcome::ExitReason;
 use berth_common::wire::call::{InstanceStatus, Phase};
 
 use crate::context::{Config, Context, Ids};
@@ -86,7 +87,7 @@ impl Engine {
                 }
                 self.with(now, id, |object, cx| object.acquire(waiter, class, cx));
             }
-            Input::Cancel { object, waiter } => self.with(now, object, |o, _| o.cancel(waiter)),
+            Input::Cancel { object, waiter } => self.with(now, object, |o, cx| o.cancel(waiter, cx)),
             Input::Release { object, hold } => self.with(now, object, |o, cx| o.release(hold, cx)),
             Input::End { object, order, waiter } if self.objects.contains_key(&object) => {
                 self.with(now, object, |o, cx| o.end_as_ordered(order, waiter, cx));
@@ -113,6 +114,7 @@ impl Engine {
             Input::Status { node, status } => self.status(now, node, status),
             Input::NodeOpened => self.opened(now),
             Input::NodeLost { node, heard_ms } => self.node_lost(now, &node, heard_ms),
+            Input::Drain { node, even_held } => self.drain(now, &node, even_held),
             Input::Synced { node, instances, kept } => self.synced(now, &node, &instances, kept),
         }
     }
@@ -158,6 +160,11 @@ impl Engine {
     /// Whether an object has an instance, or the end of one is being written.
     pub fn has_instance(&self, id: ObjectId) -> bool {
         self.objects.get(&id).is_some_and(|slot| slot.object.has_instance())
+    }
+
+    /// Why the last instance of an object ended, if it is in memory.
+    pub fn last_end(&self, id: ObjectId) -> Option<ExitReason> {
+        self.objects.get(&id).and_then(|slot| slot.object.last_end())
     }
 
     /// The name of an object, if it is in memory.
@@ -209,6 +216,13 @@ impl Engine {
         let placed: Vec<ObjectId> = self.placed.get(node).into_iter().flatten().copied().collect();
         for id in placed {
             self.with(now, id, |object, cx| object.node_lost(heard_ms, cx));
+        }
+    }
+
+    fn drain(&mut self, now: Now, node: &NodeId, even_held: bool) {
+        let placed: Vec<ObjectId> = self.placed.get(node).into_iter().flatten().copied().collect();
+        for id in placed {
+            self.with(now, id, |object, cx| object.drain(even_held, cx));
         }
     }
 

@@ -3,7 +3,21 @@
 //! All shards of an edge share one fleet. A reservation only keeps the shards from overbooking a node; the agent may
 //! still refuse the start.
 //!
-//! This file books and releases; `choice` chooses, `nodes` knows which nodes have what, `why` tells how it came about.
+//! ```text
+//! ask ──▶ room, and one more may start there ──▶ reserved ──▶ started ──▶ released
+//!           │ no           ▲
+//!           │              │ something has started, or gone; a node has come (`turns`)
+//!           └─▶ waits ─────┘
+//!     ──▶ no node has room ──▶ refused; where nobody waits for it, it waits too
+//! ```
+//!
+//! What fails, and what happens then:
+//! * Too many wait already: refused (`NoTurn`).
+//! * Who waits gives up: the demand is withdrawn.
+//! * What waits finds no room any more when its turn would be: it is refused then.
+//! * A start hangs: it keeps its node's turn until its instance ends, which `start_timeout` sees to.
+//!
+//! This file books and releases; `queue` has what waits, `choice` chooses, `nodes` knows which nodes have what, `why` tells how it came about.
 
 mod bits;
 mod choice;
@@ -12,6 +26,7 @@ mod dice;
 mod distance;
 mod node;
 mod nodes;
+mod queue;
 mod room;
 mod why;
 
@@ -27,6 +42,7 @@ use self::bits::Bits;
 use self::choice::{Choice, Chosen, OnNodes};
 use self::dice::Dice;
 use self::nodes::Nodes;
+use self::queue::Queue;
 use self::room::{AppUse, Used};
 use crate::refused::Refused;
 
@@ -51,6 +67,20 @@ pub struct Fleet {
     classes: HashMap<(AppName, ClassName), ClassUse>,
     apps: HashMap<AppName, AppUse>,
     dice: Dice,
+    queue: Queue,
+    /// Whether something has changed that what waits may have waited for.
+    has_changed: bool,
+}
+
+/// What a demand got that had to wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The object.
+    pub object: ObjectId,
+    /// The generation.
+    pub generation: Generation,
+    /// Its node, or why there is none after all.
+    pub result: Result<NodeId, Refused>,
 }
 
 #[derive(Debug, Default)]
@@ -91,11 +121,14 @@ impl Fleet {
             classes: HashMap::new(),
             apps: HashMap::new(),
             dice: Dice::new(seed),
+            queue: Queue::default(),
+            has_changed: false,
         }
     }
 
     /// Records that a node is connected and has this capacity.
     pub fn node_up(&mut self, id: NodeId, capacity: Capacity, disk: DiskCapacity, draining: bool) {
+        self.has_changed = true;
         self.nodes.update(&id, |node| {
             node.capacity = Some(capacity);
             node.disk = disk;
@@ -105,16 +138,19 @@ impl Fleet {
 
     /// Records whether a node accepts new instances.
     pub fn node_draining(&mut self, id: &NodeId, draining: bool) {
+        self.has_changed = true;
         self.nodes.update(id, |node| node.draining = draining);
     }
 
     /// Records the architecture of a node.
     pub fn node_is(&mut self, id: &NodeId, architecture: Option<Architecture>) {
+        self.has_changed = true;
         self.nodes.describe(id, |node| node.architecture = architecture);
     }
 
     /// Records where a node is, and how its owner has labelled it.
     pub fn node_described(&mut self, id: &NodeId, region: Option<String>, labels: BTreeMap<String, String>) {
+        self.has_changed = true;
         self.nodes.describe(id, |node| (node.region, node.labels) = (region, labels));
     }
 
@@ -133,14 +169,18 @@ impl Fleet {
         self.nodes.set_unsteady(id, is_unsteady);
     }
 
-    /// Records how many instances a node starts at once. From then on [`Self::started`] has to be told.
-    pub fn node_starts(&mut self, id: &NodeId, at_once: u32) {
-        self.nodes.update(id, |node| node.starts_at_once = Some(at_once));
+    /// Records how many instances a node starts at once; `None`: it does not say, and as many are sent as there are. Of a node that
+    /// says so, [`Self::started`] has to be told.
+    pub fn node_starts(&mut self, id: &NodeId, at_once: Option<u32>) {
+        self.has_changed = true;
+        // With none at all nothing would ever start there.
+        self.nodes.update(id, |node| node.starts_at_once = at_once.map(|at_once| at_once.max(1)));
     }
 
     /// Records what a node says is taken of its room. That is a little old and counts other edges' instances, so no request
     /// is refused because of it: the node that says that it is full is asked last. Slots that it does not name cannot be used.
     pub fn node_room(&mut self, id: &NodeId, room: &Room) {
+        self.has_changed = true;
         self.nodes.update(id, |node| {
             node.told = Some(room.used);
             if matches!(node.disk.limit, DiskLimit::Loop | DiskLimit::ProjectQuota) {
@@ -153,6 +193,8 @@ impl Fleet {
 
     /// Records that a node is not connected. Its reservations stay: its instances may still run.
     pub fn node_down(&mut self, id: &NodeId) {
+        // Who waits for its turn there waits in vain.
+        self.has_changed = true;
         if self.nodes.number(id).is_some() {
             self.nodes.update(id, |node| (node.capacity, node.told) = (None, None));
             self.nodes.measure(id, None);
@@ -164,6 +206,44 @@ impl Fleet {
         self.release(demand.object, Generation(u64::MAX));
         let node = self.nodes.number_or_new(node);
         self.book(demand, node, None);
+    }
+
+    /// Reserves room now, or has the demand wait until its turn comes: then there is no answer yet, and [`Self::turns`] will have it.
+    pub fn ask(&mut self, demand: Demand) -> Option<Result<NodeId, Refused>> {
+        self.queue.remove(demand.object);
+        let result = self.reserve(&demand);
+        match result {
+            Err(Refused::NoTurn) => {}
+            Err(_) if demand.is_patient => {}
+            result => return Some(result),
+        }
+        if self.queue.push(demand) { None } else { Some(Err(Refused::NoTurn)) }
+    }
+
+    /// Takes back a demand that waits for its turn. Returns it if it still did, and then it gets no answer.
+    pub fn withdraw(&mut self, object: ObjectId) -> Option<Demand> {
+        self.queue.remove(object)
+    }
+
+    /// The answers to what has waited and need not any longer. To be called after anything that may have changed something.
+    pub fn turns(&mut self) -> Vec<Turn> {
+        if !std::mem::take(&mut self.has_changed) || self.queue.is_empty() {
+            return Vec::new();
+        }
+        let mut queue = std::mem::take(&mut self.queue);
+        let answered = queue.pass(|demand| match self.reserve(demand) {
+            Err(Refused::NoTurn) => None,
+            Err(_) if demand.is_patient => None,
+            result => Some(result),
+        });
+        self.queue = queue;
+        // What a reservation releases first was nothing here: an object that waits has none.
+        self.has_changed = false;
+        let turn = |(demand, result): (Demand, _)| {
+            let Demand { object, generation, .. } = demand;
+            Turn { object, generation, result }
+        };
+        answered.into_iter().map(turn).collect()
     }
 
     /// Chooses a node with room and reserves it. An object has one reservation at most: an older one is released.
@@ -184,11 +264,13 @@ impl Fleet {
         Ok(node)
     }
 
-    /// An object's instance has started: another may start in its place.
-    pub fn started(&mut self, object: ObjectId) {
+    /// An object's instance of this generation has started: another may start in its place.
+    pub fn started(&mut self, object: ObjectId, generation: Generation) {
         if let Some(held) = self.reservations.get_mut(&object)
+            && held.generation == generation
             && std::mem::take(&mut held.is_starting)
         {
+            self.has_changed = true;
             let node = self.nodes.get_mut(held.node);
             node.starting = node.starting.saturating_sub(1);
         }
@@ -227,6 +309,7 @@ impl Fleet {
 
     /// The reverse of `book`.
     fn unbook(&mut self, held: &Reservation) {
+        self.has_changed = true;
         let node = self.nodes.get_mut(held.node);
         node.used.subtract(&held.resources);
         node.starting = node.starting.saturating_sub(u32::from(held.is_starting));
@@ -245,6 +328,12 @@ impl Fleet {
     /// How many instances are reserved on a node.
     pub fn instances_on(&self, node: &NodeId) -> u32 {
         self.nodes.number(node).map_or(0, |number| self.nodes.get(number).used.instances)
+    }
+
+    /// The nodes on which instances are reserved, also those that are not known otherwise, and how many.
+    pub fn occupied(&self) -> impl Iterator<Item = (&NodeId, u32)> {
+        let all = self.nodes.iter().map(|(_, node)| (&node.id, node.used.instances));
+        all.filter(|(_, instances)| *instances > 0)
     }
 
     /// What a choice for this demand makes of each node now, in the order in which they became known.
@@ -294,6 +383,9 @@ impl Fleet {
             return Refused::NoNode;
         }
         let lacks = |number| self.nodes.get(number).lacks(&demand.resources);
+        if candidates.iter().any(|number| lacks(number).is_none()) {
+            return Refused::NoTurn;
+        }
         let lacking = candidates.iter().filter_map(lacks).last().map(|lack| lack.to_string());
         let what = lacking.or_else(|| self.nodes.unmet(&willing, &demand.constraints));
         Refused::NoCapacity { what: what.unwrap_or_default() }

@@ -171,6 +171,14 @@ pub enum Input {
         /// When it was last heard of, in milliseconds since 1970.
         heard_ms: u64,
     },
+    /// A node is to be emptied: its instances end, but for those that somebody waits for or holds. To be given again as long as
+    /// some are left.
+    Drain {
+        /// The node.
+        node: NodeId,
+        /// Whether those end too.
+        even_held: bool,
+    },
     /// A node takes instances now: it is connected, or no longer drained.
     NodeOpened,
     /// A node has reported all of its instances since it was connected.

@@ -10,18 +10,20 @@
 //!     └──────────────────────── Ending ◀──── Exited, lost, refused (from any state below) ──┐    ▼
 //!            (or Delayed, after    (the end is persisted; then Forget)                         ├─ Healthy
 //!                                                                                           │    │ idle, ordered,
-//! (restart of the edge) ─▶ Recovering ── the node reports: Starting, Running, Healthy ... ──┤    ▼ or too late
+//! (restart of the edge) ─▶ Recovering ── the node reports: Starting, Running, Healthy ... ──┤    ▼ too late, drained
 //!                                                                                           └─ Stopping
 //!                                                                       (why is persisted; then Stop is sent)
 //! ```
 //!
-//! Requests wait in any state but `Healthy`. A waiter has `start_timeout` until the instance runs, and from then on
+//! Requests wait in any state but `Healthy`. In `Reserving` the object may wait for its turn, as nodes start only so many at once: a
+//! waiter has `max_turn_ms` for that. From when the start is sent it has `start_timeout` until the instance runs, and from then on
 //! `port_timeout` until its port answers. If the class's hook decides about sleep, it is asked before an idle instance
 //! is stopped (`idle`). Behind a stop for idleness a waiter has `wake_grace` more.
 //!
 //! What fails, and what happens then:
 //! * The record cannot be read: all waiters are refused (`Store`); the next request reads it again.
 //! * No room: all waiters are refused, and the object leaves memory.
+//! * Its turn does not come in time: waiters are refused (`NoTurn`). When nobody waits any more, it gives its turn up.
 //! * No node is connected that takes instances: waiters wait for one until their deadline, and are then refused
 //!   (`NoNode`).
 //! * The placement cannot be written: it ends as `StartFailed` without a start, since the write may have happened after
@@ -46,6 +48,7 @@
 
 mod crashes;
 mod deadlines;
+mod drained;
 mod elsewhere;
 mod idle;
 mod life;
@@ -59,7 +62,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::outcome::Outcome;
+use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::ClassSpec;
 use berth_common::wire::call::InstanceStatus;
 
@@ -103,8 +106,8 @@ enum State {
     Loading,
     /// Its instances failed in a row: requests wait for the next start.
     Delayed { until_ms: u64 },
-    /// A reservation was asked for.
-    Reserving { class: Arc<ClassSpec> },
+    /// A reservation was asked for. `is_withdrawn`: nobody waited for it any more as it was asked for.
+    Reserving { class: Arc<ClassSpec>, is_withdrawn: bool },
     /// No node takes instances: requests wait for one.
     Unplaced,
     /// It has, or may have, an instance.
@@ -290,14 +293,13 @@ impl Object {
             cx.emit(Effect::Refuse { waiter: id, refused: Refused::Overloaded });
             return;
         }
+        let from_ms = self.behind_sleep_ms(cx.now.mono_ms).unwrap_or(cx.now.mono_ms);
         let deadline_ms = match &self.state {
             State::Live(Live { stage: Stage::Running { deadline_ms }, .. }) => *deadline_ms,
-            _ => {
-                let from_ms = self.behind_sleep_ms(cx.now.mono_ms).unwrap_or(cx.now.mono_ms);
-                from_ms.saturating_add(ms(class.start_timeout))
-            }
+            State::Reserving { .. } => from_ms.saturating_add(cx.config.max_turn_ms),
+            _ => from_ms.saturating_add(ms(class.start_timeout)),
         };
-        self.waiters.push(id, class, deadline_ms);
+        self.waiters.push(id, class, from_ms, deadline_ms);
         match self.state {
             State::Gone => {
                 self.state = State::Loading;
@@ -310,6 +312,10 @@ impl Object {
         }
     }
 
+    pub(crate) fn last_end(&self) -> Option<ExitReason> {
+        self.exit.as_ref().map(|outcome| outcome.reason)
+    }
+
     pub(crate) fn key(&self) -> &ObjectKey {
         &self.key
     }
@@ -318,9 +324,9 @@ impl Object {
         self.waiters.all().collect()
     }
 
-    pub(crate) fn cancel(&mut self, id: WaiterId) {
+    pub(crate) fn cancel(&mut self, id: WaiterId, cx: &mut Context<'_>) {
         self.waiters.cancel(id);
-        self.leave_if_unplaced();
+        self.leave_if_unwanted(cx);
     }
 
     pub(crate) fn waits_for_a_node(&self) -> bool {
@@ -334,10 +340,21 @@ impl Object {
         }
     }
 
-    /// Nobody waits for a node any more.
-    fn leave_if_unplaced(&mut self) {
-        if self.waits_for_a_node() && self.waiters.is_empty() {
-            self.state = State::Gone;
+    /// Nobody may wait for a node, or for a turn there, any more.
+    fn leave_if_unwanted(&mut self, cx: &mut Context<'_>) {
+        if !self.waiters.is_empty() {
+            return;
+        }
+        match &mut self.state {
+            State::Unplaced => self.state = State::Gone,
+            State::Reserving { is_withdrawn, .. } if !*is_withdrawn => {
+                *is_withdrawn = true;
+                cx.emit(Effect::Withdraw { object: self.id });
+            }
+            State::Live(Live { stage: Stage::Refused { .. }, .. }) => {
+                cx.emit(Effect::Withdraw { object: self.id });
+            }
+            _ => {}
         }
     }
 

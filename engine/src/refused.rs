@@ -16,6 +16,11 @@ pub enum Refused {
         /// Which resource is lacking.
         what: String,
     },
+    /// The nodes that have room start as many instances as they do at once, and its turn has not come in time.
+    #[error(
+        "the nodes start as many instances as they can at once, and this one's turn did not come in time"
+    )]
+    NoTurn,
     /// The class has reached its limit of instances.
     #[error("the class has its {limit} instances (max_instances)")]
     ClassLimit {
@@ -86,8 +91,13 @@ pub enum Refused {
     #[error("the edge is stopping")]
     EdgeStops,
     /// The instance's node is not connected.
-    #[error("node {0}, which runs the instance, is not connected")]
-    NodeUnreachable(NodeId),
+    #[error("node {node}, which runs the instance, is not connected")]
+    NodeUnreachable {
+        /// The node.
+        node: NodeId,
+        /// When it is given up at the latest, in milliseconds from now, if that is known and to come.
+        retry_ms: Option<u64>,
+    },
     /// A read or write of the edge's store failed.
     #[error("the edge could not read or write the object's state")]
     Store,

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use berth_script::message::{Direction, Effect, Event, Inbound, encode};
+use berth_script_message::{Direction, Effect, Event, Inbound, encode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,8 @@
 
 pub mod clone;
 pub mod isolate;
-pub mod message;
 pub mod process;
 mod raw;
 pub mod web;
+
+pub use berth_script_message as message;

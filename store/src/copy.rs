@@ -4,7 +4,7 @@
 //! {"berth_store":4,"epoch":7}        the head
 //! {"app":{...}}  {"token":{...}}  {"object":{...}}  {"value":{...}}        one line for each, in this order; then also
 //! {"schedule":{...}}  {"cron":{...}}  {"event":{...}}  {"dead":{...}}  {"secret":{...}}  {"usage":{...}}
-//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}  {"last_version":{...}}  {"state":{...}}
+//! {"image":{...}}  {"tag":{...}}  {"registry":{...}}  {"last_version":{...}}  {"node":{...}}  {"happening":{...}}  {"state":{...}}
 //! {"lines":3,"sha256":"..."}         the end: the number of lines between, and their digest
 //! ```
 //!
@@ -33,7 +33,7 @@ use self::entry::Entry;
 use self::walk::walk;
 use super::guard::expect_unused;
 use super::sled::{DATABASE_FILE, FORMAT, SledStore};
-use super::{Done, Store, StoreError, Write};
+use super::{Done, Store, StoreError, Window, Write};
 
 /// Longest line that is read, in bytes: an app with all its versions.
 const MAX_LINE_BYTES: usize = 256 << 20;
@@ -46,6 +46,8 @@ const UNDER_WAY_BYTES: usize = 64 << 20;
 struct Head {
     berth_store: u32,
     epoch: Epoch,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    window: Option<Window>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -59,7 +61,7 @@ struct End {
 pub fn export(directory: &Path, to: impl io::Write, without_damaged: bool) -> Result<(Contents, Damage)> {
     let store = open_existing(directory)?;
     let mut to = Digesting { to: io::BufWriter::new(to), digest: Sha256::new(), lines: 0 };
-    let head = Head { berth_store: FORMAT, epoch: store.epoch()? };
+    let head = Head { berth_store: FORMAT, epoch: store.epoch()?, window: store.window()? };
     serde_json::to_writer(&mut to.to, &head)?;
     to.to.write_all(b"\n")?;
     let mut damage = if without_damaged { Damage::default() } else { Damage::that_ends() };
@@ -167,7 +169,7 @@ fn read_into(directory: &Path, from: impl BufRead) -> Result<Contents> {
     let store = SledStore::open(directory)?;
     let failure = Failure::default();
     let mut under_way = 0;
-    let (epoch, contents) = read_entries(from, |entry| {
+    let (head, contents) = read_entries(from, |entry| {
         let write = entry.into_write()?;
         if let Write::State(change) = &write {
             under_way += change.bytes();
@@ -180,7 +182,10 @@ fn read_into(directory: &Path, from: impl BufRead) -> Result<Contents> {
         Ok(())
     })?;
     // Written last, and waited for: then everything before it is durable too.
-    store.set_epoch(epoch)?;
+    if let Some(window) = head.window {
+        store.commit(vec![Write::Window(window)], note_failure(&failure));
+    }
+    store.set_epoch(head.epoch)?;
     failure.get().cloned().map_or(Ok(contents), |error| Err(error.into()))
 }
 
@@ -188,7 +193,7 @@ fn read_into(directory: &Path, from: impl BufRead) -> Result<Contents> {
 fn read_entries(
     mut from: impl BufRead,
     mut take: impl FnMut(Entry) -> Result<()>,
-) -> Result<(Epoch, Contents)> {
+) -> Result<(Head, Contents)> {
     let mut text = String::new();
     read_line(&mut from, &mut text)?;
     let head: Head = serde_json::from_str(&text).context("line 1: this is not an export of a store")?;
@@ -216,7 +221,7 @@ fn read_entries(
         contents.count(&entry);
         take(entry)?;
     }
-    Ok((head.epoch, contents))
+    Ok((head, contents))
 }
 
 fn read_line(from: &mut impl BufRead, text: &mut String) -> Result<()> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "for tests only")]
 
 pub use berth_common::fixtures::{app, class};
+use berth_common::happening::{Happening, HappeningKind};
 use berth_common::ids::{Generation, InstanceId, ObjectKey, ScheduleId};
 use berth_common::image::{Digest, Repository};
 use berth_common::outcome::{ExitReason, Outcome};
@@ -52,6 +53,19 @@ pub fn delivery(name: &str, generation: u64) -> Delivery {
         url: "https://hooks".to_owned(),
         secret: "KEY".to_owned(),
     })
+}
+
+/// What happened as this number: a node was lost.
+pub fn happening(number: u64) -> Happening {
+    Happening {
+        number,
+        time_ms: 5,
+        kind: HappeningKind::NodeLost,
+        node: Some("n1".parse().unwrap()),
+        object: None,
+        reason: Some("silent".to_owned()),
+        left_out: 0,
+    }
 }
 
 /// A schedule of the object `a/b/name`, due at this time.

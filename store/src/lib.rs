@@ -22,7 +22,8 @@ mod vitals;
 
 use std::path::PathBuf;
 
-use berth_common::ids::{AppName, Epoch, InstanceId, ObjectId, ScheduleId, SecretName, Version};
+use berth_common::happening::Happening;
+use berth_common::ids::{AppName, Epoch, InstanceId, NodeId, ObjectId, ScheduleId, SecretName, Version};
 use berth_common::image::{Digest, Registry, Repository, Tag};
 use berth_common::metering::Metered;
 use berth_engine::{Record, UsageRecord};
@@ -32,8 +33,8 @@ pub use self::copy::{Contents, Damage, export, import, try_import, verify};
 pub use self::outbox::Outbox;
 pub use self::records::{
     AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
-    NUMBER_BYTES, NoCursor, RegistryRecord, Schedule, Scope, Sealed, SecretHolder, SecretRecord, StateChange,
-    StateHead, StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What,
+    NUMBER_BYTES, NoCursor, NodeRecord, RegistryRecord, Schedule, Scope, Sealed, SecretHolder, SecretRecord,
+    StateChange, StateHead, StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What, Window,
 };
 pub use self::schedules::{CronKey, DueEntry, DuePage, Schedules};
 pub use self::sled::SledStore;
@@ -60,6 +61,14 @@ pub enum Write {
     Token(TokenRecord),
     /// Removes a token.
     RemoveToken(TokenId),
+    /// Notes what has happened, under its number.
+    Happening(Box<Happening>),
+    /// Removes what has happened, by its numbers.
+    RemoveHappenings(Vec<u64>),
+    /// Inserts or replaces what was ordered of a node.
+    Node(NodeRecord),
+    /// Removes what was ordered of a node.
+    RemoveNode(NodeId),
     /// Inserts the usage record of an instance that has ended.
     Usage(Box<UsageRecord>),
     /// A node has measured an instance after all: replaces its record if that was an estimate. Does nothing if there is none.
@@ -69,6 +78,8 @@ pub enum Write {
         /// Its usage.
         metered: Box<Metered>,
     },
+    /// Notes until when instances go on without this process, before they are told so.
+    Window(Window),
     /// Removes usage records.
     RemoveUsage(Vec<UsageKey>),
     /// Changes values of an object, all of them or none.
@@ -157,6 +168,10 @@ pub trait Store: Outbox + Schedules + Catalogue + States + Send + Sync {
     fn last_version(&self, app: &AppName) -> Result<Version, StoreError>;
     /// All tokens.
     fn tokens(&self) -> Result<Vec<TokenRecord>, StoreError>;
+    /// All that has happened, as far as it is kept and can be read, in order.
+    fn happenings(&self) -> Vec<Happening>;
+    /// What was ordered of nodes, in the order of their names.
+    fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
     /// The value of an object's key.
     fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Keys of an object with a prefix, in the order of their bytes, at most `limit`, with the lengths of their values
@@ -181,6 +196,8 @@ pub trait Store: Outbox + Schedules + Catalogue + States + Send + Sync {
     fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError>;
     /// Usage records in the order of the instances' ends, at most `limit`.
     fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
+    /// Until when the last process of the edge that has ended in good order has let instances go on.
+    fn window(&self) -> Result<Option<Window>, StoreError>;
     /// Increments the number of starts of the edge, durably.
     fn next_epoch(&self) -> Result<Epoch, StoreError>;
 }

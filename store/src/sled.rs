@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use berth_common::happening::Happening;
 use berth_common::ids::{AppName, Epoch, ObjectId, SecretName, Version};
 use berth_common::image::Registry;
 use berth_common::spec::AppSpec;
@@ -45,7 +46,8 @@ use super::{Done, Store, StoreError, Vitals, Write};
 use crate::AppHistory;
 use crate::TokenRecord;
 use crate::UsageKey;
-use crate::{LastVersion, RegistryRecord, SecretHolder, SecretRecord};
+use crate::Window;
+use crate::{LastVersion, NodeRecord, RegistryRecord, SecretHolder, SecretRecord};
 
 /// Most writes that wait; with a full queue, the caller of a write waits.
 const QUEUE: usize = 4096;
@@ -64,13 +66,14 @@ const LAST_PIECE: u16 = 0x00ff;
 const OBJECT_ID_BYTES: usize = 16;
 /// The key of the number of starts.
 const EPOCH: &[u8] = b"epoch";
+const WINDOW: &[u8] = b"window";
 /// The key of the number of written batches.
 const BATCHES: &[u8] = b"batches";
 /// The key of the format; a store without one has format 1.
 const FORMAT_KEY: &[u8] = b"format";
 /// The format that is written: 2 added versions of apps, and tokens; 3 hooks, schedules, secrets and usage; 4 tags and
-/// manifests of images; 5 orders to end an instance, and the last versions of removed apps; 6 what objects of programs keep.
-/// Older ones are read.
+/// manifests of images; 5 orders to end an instance, and the last versions of removed apps; 6 what objects of programs keep,
+/// drained nodes, and what has happened. Older ones are read.
 pub(super) const FORMAT: u32 = 6;
 
 /// A store in a directory.
@@ -332,6 +335,15 @@ impl Store for SledStore {
         self.trees.read_all(Table::Tokens, None, usize::MAX)
     }
 
+    fn happenings(&self) -> Vec<Happening> {
+        // A damaged one keeps no edge from starting: `verify` names it.
+        self.trees.each(Table::Happenings, None).filter_map(Result::ok).collect()
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        self.trees.read_all(Table::Nodes, None, usize::MAX)
+    }
+
     fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         value::read(&kv_key(object, key), |piece| self.trees.get(Table::Kv).get(piece).map_err(failed))
     }
@@ -395,6 +407,10 @@ impl Store for SledStore {
 
     fn commit(&self, writes: Vec<Write>, done: Done) {
         self.submit(Job::Commit(writes, done));
+    }
+
+    fn window(&self) -> Result<Option<Window>, StoreError> {
+        self.trees.read(Table::Meta, WINDOW)
     }
 
     fn next_epoch(&self) -> Result<Epoch, StoreError> {

@@ -1,4 +1,4 @@
-//! What `/proc` shows of this machine: processes, their memory and CPU time, and mounts.
+//! What `/proc` shows of this machine: processes, their memory and CPU time, and mounts. And signals to processes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 pub use berth_cluster::leftovers::{command_line, processes_running};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// When a process started, in clock ticks since boot: together with the pid it identifies a process uniquely.
 pub fn started_at(pid: u32) -> Option<u64> {
@@ -46,6 +47,11 @@ pub fn proportional_memory(pid: u32) -> Result<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     Ok(kib.with_context(|| format!("{path} has no Pss"))? * 1024)
+}
+
+/// Signals a process.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("{signal} to {pid}"))
 }
 
 /// The children of a process.

@@ -137,8 +137,10 @@ impl Speaker {
             draining: true,
             kept_for_ms: Some(u64::MAX),
             region: Some("r".repeat(10_000)),
+            labels: Default::default(),
             attach: Some(AttachKey::random()),
             stamp: None,
+            starts_at_once: None,
             architecture: None,
         }
     }

@@ -40,6 +40,7 @@ pub mod slots;
 pub mod stored;
 pub mod wait;
 pub mod websocket;
+pub mod witness;
 pub mod workerd;
 pub mod world;
 

@@ -1,4 +1,4 @@
-//! A wire for UDP between an edge and a node that can be slow, and can be cut.
+//! A wire for UDP between an edge and a node that can be slow, and can be cut, in one direction or both.
 //!
 //! ```text
 //!  edge ──▶ Relay (an address on loopback) ──▶ agent       one socket towards the agent for each of the edge's
@@ -24,6 +24,10 @@ const POLL: Duration = Duration::from_millis(100);
 /// How far the wire may run ahead of its rate: shorter than the kernel sleeps exactly.
 const BURST: Duration = Duration::from_millis(5);
 
+/// The directions.
+const THERE: usize = 0;
+const BACK: usize = 1;
+
 /// A wire. It is gone with this value.
 #[derive(Debug)]
 pub struct Relay {
@@ -34,7 +38,8 @@ pub struct Relay {
 #[derive(Debug)]
 struct Wire {
     target: SocketAddr,
-    cut: AtomicBool,
+    /// Towards the target, and back.
+    cut: [AtomicBool; 2],
     gone: AtomicBool,
     /// Bytes a second towards the target; 0 for as many as there are.
     rate: AtomicU64,
@@ -48,7 +53,7 @@ impl Relay {
         let address = socket.local_addr()?;
         let wire = Wire {
             target,
-            cut: AtomicBool::new(false),
+            cut: [AtomicBool::new(false), AtomicBool::new(false)],
             gone: AtomicBool::new(false),
             rate: AtomicU64::new(0),
             carried: AtomicU64::new(0),
@@ -66,7 +71,13 @@ impl Relay {
 
     /// Cuts it, or mends it: while it is cut, nothing comes through in either direction.
     pub fn cut(&self, cut: bool) {
-        self.wire.cut.store(cut, Ordering::Relaxed);
+        self.cut_ways(cut, cut);
+    }
+
+    /// The same for each direction by itself: towards the target, and back.
+    pub fn cut_ways(&self, there: bool, back: bool) {
+        self.wire.cut[THERE].store(there, Ordering::Relaxed);
+        self.wire.cut[BACK].store(back, Ordering::Relaxed);
     }
 
     /// Lets only so many bytes a second through to the target; 0 for as many as there are.
@@ -94,7 +105,7 @@ impl Wire {
         while !self.gone.load(Ordering::Relaxed) {
             // A timeout, or an end that is gone: the wire ignores both, as a network does.
             let Ok((length, from)) = listener.recv_from(&mut buffer) else { continue };
-            if self.cut.load(Ordering::Relaxed) {
+            if self.cut[THERE].load(Ordering::Relaxed) {
                 continue;
             }
             pace.wait(length, self.rate.load(Ordering::Relaxed));
@@ -129,7 +140,7 @@ impl Wire {
         let mut buffer = vec![0; MAX_DATAGRAM_BYTES];
         while !self.gone.load(Ordering::Relaxed) {
             let Ok(length) = socket.recv(&mut buffer) else { continue };
-            if !self.cut.load(Ordering::Relaxed) {
+            if !self.cut[BACK].load(Ordering::Relaxed) {
                 let _ = listener.send_to(&buffer[..length], to);
             }
         }
@@ -187,6 +198,24 @@ mod tests {
         assert_eq!((&buffer[..length], relay.carried()), (b"there".as_slice(), 5));
         far.send_to(b"back", from).unwrap();
         assert_eq!((near.recv(&mut buffer).unwrap(), &buffer[..4]), (4, b"back".as_slice()));
+    }
+
+    #[test]
+    fn one_way_may_be_cut_alone() {
+        let (near, far, relay) = ends();
+        near.send(b"first").unwrap();
+        let mut buffer = [0; 9];
+        let (_, from) = far.recv_from(&mut buffer).unwrap();
+        relay.cut_ways(false, true);
+        near.send(b"there").unwrap();
+        assert!(far.recv_from(&mut buffer).is_ok());
+        far.send_to(b"lost", from).unwrap();
+        assert!(near.recv(&mut buffer).is_err());
+        relay.cut_ways(true, false);
+        far.send_to(b"back", from).unwrap();
+        assert_eq!(near.recv(&mut buffer).unwrap(), 4);
+        near.send(b"lost").unwrap();
+        assert!(far.recv_from(&mut buffer).is_err());
     }
 
     #[test]

@@ -72,6 +72,7 @@ pub(crate) fn credentials(directory: &Path, name: &str) -> Credentials {
 
 pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
     Config {
+        labels: Default::default(),
         site: Site {
             node: "n1".parse().unwrap(),
             country: "XX".to_owned(),
@@ -82,6 +83,7 @@ pub(crate) fn config(directory: &Path, listen: SocketAddr) -> Config {
         state: directory.to_owned(),
         credentials: credentials(directory, "agent-n1"),
         capacity: CAPACITY,
+        starts_at_once: 4,
         max_tunnels: 1000,
         disk_limit: DiskLimits::Unenforced,
         water_marks: WaterMarks { high: 100, low: 100 },

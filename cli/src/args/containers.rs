@@ -11,6 +11,8 @@ pub(crate) enum Containers {
     List(ListContainers),
     /// Show one object
     Info(OneContainer),
+    /// Tell why an object's container is on its node, and which nodes could take it now
+    Why(OneContainer),
     /// Start an object's container and wait until it answers
     ///
     /// Starts also what requests do not start (manual_start). Environment, entrypoint and internet access given here hold for

@@ -7,6 +7,7 @@ use berth_api::containers::{
     ContainerView, CrashLoopView, FailureView, SignalOrder, StartOrder, StopOrder, Verb,
 };
 use berth_api::lists::{ContainerListing, Paged};
+use berth_api::placement::{NodeVerdictView, PlacementView, TakenView};
 use berth_common::ids::ObjectKey;
 use berth_common::outcome::Outcome;
 use serde::Serialize;
@@ -30,6 +31,11 @@ pub(crate) async fn run(command: Containers) -> Result<()> {
             let admin = args.show.admin.edge()?;
             let id = ids::object(&admin, &args.object).await?;
             info(&args, admin.get(&format!("/v1/containers/{id}")).await?)
+        }
+        Containers::Why(args) => {
+            let admin = args.show.admin.edge()?;
+            let id = ids::object(&admin, &args.object).await?;
+            why(&args, admin.get(&format!("/v1/containers/{id}/placement")).await?)
         }
         Containers::Start(args) => start(args).await,
         Containers::Stop(args) => stop(&args).await,
@@ -113,6 +119,34 @@ fn info(args: &OneContainer, answer: Value) -> Result<()> {
         output::table(&FAILURE_HEADINGS, view.failures.iter().map(|failure| failed(failure, now)).collect())?;
     }
     Ok(())
+}
+
+/// How the container came to its node, and then all nodes.
+fn why(args: &OneContainer, answer: Value) -> Result<()> {
+    if args.show.json {
+        return output::json(&answer);
+    }
+    let view: PlacementView = serde_json::from_value(answer)?;
+    output::line(came_about(&view))?;
+    output::line("")?;
+    let row = |NodeVerdictView { node, verdict, detail }: NodeVerdictView| {
+        vec![node.to_string(), verdict.word().to_owned(), detail]
+    };
+    Ok(output::table(&["NODE", "NOW", "WHY"], view.nodes.into_iter().map(row).collect())?)
+}
+
+fn came_about(view: &PlacementView) -> String {
+    match (&view.taken, view.instance) {
+        (Some(TakenView { node, is_last: true, .. }), _) => format!("on {node}: it had the last container"),
+        (Some(TakenView { node, other: Some(other), .. }), _) => {
+            format!("on {node}: drawn with {other}, and had more room")
+        }
+        (Some(TakenView { node, other: None, .. }), _) => {
+            format!("on {node}: no other could take it as well")
+        }
+        (None, Some(_)) => "its container was started before the edge was".to_owned(),
+        (None, None) => "it has no container".to_owned(),
+    }
 }
 
 /// A failure: when, how, and the whole reason.
@@ -200,6 +234,16 @@ fn state(view: &ContainerView, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_a_container_came_to_its_node_is_one_line() {
+        let (node, other) = ("n1".parse().unwrap(), "n2".parse().ok());
+        let taken = Some(TakenView { node, is_last: false, other });
+        let mut view = PlacementView { taken, instance: None, nodes: Vec::new() };
+        assert_eq!(came_about(&view), "on n1: drawn with n2, and had more room");
+        view.taken = None;
+        assert_eq!(came_about(&view), "it has no container");
+    }
 
     #[test]
     fn an_edges_answer_becomes_a_row() {

@@ -9,6 +9,7 @@ mod connect;
 mod containers;
 mod deploy;
 mod dev;
+mod events;
 mod hooks;
 mod images;
 mod init;
@@ -53,7 +54,8 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         Command::Schedules(command) => schedules::schedules(command).await,
         Command::Crons(args) => schedules::crons(&args).await,
         Command::Hooks(command) => hooks::run(command).await,
-        Command::Nodes(args) => nodes::run(&args).await,
+        Command::Nodes(args) => nodes::run(args).await,
+        Command::Events(args) => events::run(&args).await,
         Command::Usage(args) => usage::run(&args).await,
         Command::Pack(args) => pack::run(&args),
         Command::Token(command) => token::run(command).await,

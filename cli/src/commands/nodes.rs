@@ -1,4 +1,6 @@
-//! `berth nodes`: the machines that an edge runs containers on.
+//! `berth nodes`: the machines that an edge runs containers on. `orders` has what is ordered of one.
+
+mod orders;
 
 use std::time::{Duration, SystemTime};
 
@@ -7,14 +9,21 @@ use berth_api::edge::NodeView;
 use berth_common::wire::call::{DiskCapacity, SlotRoom};
 use bytesize::ByteSize;
 
-use crate::args::Show;
+use crate::args::{Nodes, Show};
 use crate::output;
 
-const HEADINGS: [&str; 7] = ["NODE", "STATE", "INSTANCES", "PREPARED", "VCPUS", "MEMORY", "DISK SLOTS"];
+const HEADINGS: [&str; 7] = ["NODE", "STATE", "TERM", "INSTANCES", "VCPUS", "MEMORY", "DISK SLOTS"];
 
-const WIDE_HEADINGS: [&str; 3] = ["ADDRESS", "VERSION", "DISK LIMIT"];
+const WIDE_HEADINGS: [&str; 6] = ["HEARD", "UNSTEADY", "PREPARED", "ADDRESS", "VERSION", "DISK LIMIT"];
 
-pub(crate) async fn run(args: &Show) -> Result<()> {
+pub(crate) async fn run(args: Nodes) -> Result<()> {
+    match args.command {
+        Some(command) => orders::run(command).await,
+        None => show(&args.show).await,
+    }
+}
+
+async fn show(args: &Show) -> Result<()> {
     let admin = args.admin.edge()?;
     if args.json {
         return output::json(&admin.get::<serde_json::Value>("/v1/nodes").await?);
@@ -22,7 +31,8 @@ pub(crate) async fn run(args: &Show) -> Result<()> {
     let nodes = admin.nodes().await?.nodes;
     if args.wide {
         let headings: Vec<_> = HEADINGS.into_iter().chain(WIDE_HEADINGS).collect();
-        let rows = nodes.iter().map(|node| [row(node), wide(node)].concat());
+        let now = SystemTime::now();
+        let rows = nodes.iter().map(|node| [row(node), wide(node, now)].concat());
         output::table(&headings, rows.collect())?;
     } else {
         output::table(&HEADINGS, nodes.iter().map(row).collect())?;
@@ -41,12 +51,33 @@ fn ending(view: &NodeView) -> Option<String> {
     })
 }
 
+/// How it stands with a node, the worst first.
+fn state(view: &NodeView) -> String {
+    let silent = view.silent_ms.map(|ms| output::about(Duration::from_millis(ms)));
+    match (view.connected, silent) {
+        _ if !view.configured => "not configured".to_owned(),
+        (false, Some(silent)) if view.lost => format!("lost {silent}"),
+        (_, _) if view.lost => "lost".to_owned(),
+        (false, Some(silent)) => format!("silent {silent}"),
+        (false, None) => "disconnected".to_owned(),
+        (true, _) if view.draining && view.instances > 0 => "draining".to_owned(),
+        (true, _) if view.draining => "drained".to_owned(),
+        (true, _) if view.unsteady_until_ms.is_some() => "unsteady".to_owned(),
+        (true, _) => "connected".to_owned(),
+    }
+}
+
+/// What is left of its term.
+fn term(view: &NodeView) -> String {
+    match view.term_left_ms {
+        Some(0) => "over".to_owned(),
+        Some(ms) => output::about(Duration::from_millis(ms)),
+        None if view.connected => "none kept".to_owned(),
+        None => "-".to_owned(),
+    }
+}
+
 fn row(view: &NodeView) -> Vec<String> {
-    let state = match (view.connected, view.draining) {
-        (false, _) => "disconnected",
-        (true, true) => "draining",
-        (true, false) => "connected",
-    };
     let (capacity, used) = (view.capacity, view.room.as_ref().map(|room| room.used));
     let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let of = |used: Option<String>, all: Option<String>| match (used, all) {
@@ -59,9 +90,9 @@ fn row(view: &NodeView) -> Vec<String> {
     let instances = used.map_or(view.instances, |used| used.instances);
     vec![
         view.node.to_string(),
-        state.to_owned(),
+        state(view),
+        term(view),
         of(Some(instances.to_string()), capacity.map(|all| all.instances.to_string())),
-        known(view.room.as_ref().map(|room| room.prepared.to_string())),
         of(used.map(|used| vcpus(used.cpu_sixteenths)), capacity.map(|all| vcpus(all.cpu_sixteenths))),
         of(used.map(|used| gib(used.memory_bytes)), capacity.map(|all| gib(all.memory_bytes) + " GiB")),
         view.room.as_ref().filter(|room| !room.slots.is_empty()).map_or_else(
@@ -71,10 +102,18 @@ fn row(view: &NodeView) -> Vec<String> {
     ]
 }
 
-fn wide(view: &NodeView) -> Vec<String> {
+fn wide(view: &NodeView, now: SystemTime) -> Vec<String> {
     let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let limit = view.disk.as_ref().map(|disk| disk.limit.to_string());
-    vec![view.address.to_string(), known(view.version.clone()), known(limit)]
+    let ended = view.unsteady_until_ms.map(|until_ms| output::until(until_ms, now));
+    vec![
+        known(view.silent_ms.map(|ms| format!("{} ago", output::about(Duration::from_millis(ms))))),
+        known(ended.map(|until| format!("ends {until}"))),
+        known(view.room.as_ref().map(|room| room.prepared.to_string())),
+        view.address.to_string(),
+        known(view.version.clone()),
+        known(limit),
+    ]
 }
 
 /// The slots of one size: those that instances have, of all: `2/16x2 GB`. Those of prepared containers count as free.
@@ -115,34 +154,62 @@ mod tests {
         assert_eq!(node(""), None);
     }
 
+    fn read(text: &str) -> NodeView {
+        serde_json::from_str(text).unwrap()
+    }
+
     #[test]
     fn an_edges_answer_becomes_a_row() {
-        let node = |text: &str| row(&serde_json::from_str(text).unwrap());
+        let node = |text: &str| row(&read(text));
         let up = node(
             r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
-                "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64},
+                "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64},"term_left_ms":13400,
                 "room":{"used":{"memory_bytes":536870912,"cpu_sixteenths":8,"instances":3},"prepared":2,
                     "slots":[{"bytes":2000000000,"count":16,"used":3,"prepared":2}]},
                 "disk":{"limit":"loop","in_memory":true,"slots":[{"bytes":2000000000,"count":17}],"broken":1}}"#,
         );
-        let shown = ["n1", "connected", "3/64", "2", "0.5/1.5", "0.5/1.0 GiB", "3/16x2.0 GB 1 broken"];
+        let shown = ["n1", "connected", "13s", "3/64", "0.5/1.5", "0.5/1.0 GiB", "3/16x2.0 GB 1 broken"];
         assert_eq!(up, shown);
         let at = r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
-            "capacity":null,"disk":{"limit":"loop","in_memory":true}}"#;
-        assert_eq!(wide(&serde_json::from_str(at).unwrap()), ["127.0.0.1:1", "0.1.0", "loop"]);
-        assert!(shown.iter().map(|cell| cell.len() + 2).sum::<usize>() <= 80);
+            "capacity":null,"disk":{"limit":"loop","in_memory":true},"silent_ms":1100,"unsteady_until_ms":120000}"#;
+        let more = ["1s ago", "ends in 2m", "-", "127.0.0.1:1", "0.1.0", "loop"];
+        assert_eq!(wide(&read(at), SystemTime::UNIX_EPOCH), more);
+        let columns = HEADINGS.iter().zip(&shown).map(|(heading, cell)| heading.len().max(cell.len()) + 2);
+        assert!(columns.sum::<usize>() - 2 <= 80, "they fit a terminal");
         let older = node(
             r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
                 "capacity":{"memory_bytes":1073741824,"cpu_sixteenths":24,"instances":64},
                 "disk":{"limit":"loop","in_memory":true,"slots":[{"bytes":2000000000,"count":16}]}}"#,
         );
-        assert_eq!(older, ["n1", "connected", "2/64", "-", "1.5", "1.0 GiB", "loop 16x2.0 GB"]);
+        assert_eq!(older, ["n1", "connected", "none kept", "2/64", "1.5", "1.0 GiB", "loop 16x2.0 GB"]);
         let broken = DiskCapacity { broken: 1, ..DiskCapacity::default() };
         assert_eq!(disk(&broken), "unenforced 1 broken");
         let down = node(
             r#"{"node":"n2","address":"127.0.0.1:2","connected":false,"version":null,"capacity":null,
                 "instances":0,"draining":false}"#,
         );
-        assert_eq!(down, ["n2", "disconnected", "0", "-", "-", "-", "-"]);
+        assert_eq!(down, ["n2", "disconnected", "-", "0", "-", "-", "-"]);
+    }
+
+    #[test]
+    fn the_worst_of_a_node_is_shown() {
+        let node = |more: &str| {
+            let text =
+                format!(r#"{{"node":"n1","address":"","version":null,"capacity":null,"instances":1{more}}}"#);
+            (state(&read(&text)), term(&read(&text)))
+        };
+        let up = r#","connected":true,"draining":false"#;
+        let shown = |state: &str, term: &str| (state.to_owned(), term.to_owned());
+        assert_eq!(
+            node(&format!(r#"{up},"unsteady_until_ms":5,"term_left_ms":900"#)),
+            shown("unsteady", "0s")
+        );
+        let silent = r#","connected":false,"draining":true,"silent_ms":185000"#;
+        assert_eq!(node(&format!(r#"{silent},"term_left_ms":4000"#)), shown("silent 3m 5s", "4s"));
+        assert_eq!(node(&format!(r#"{silent},"lost":true,"term_left_ms":0"#)), shown("lost 3m 5s", "over"));
+        let draining = r#","connected":true,"draining":true"#;
+        assert_eq!(node(draining), shown("draining", "none kept"));
+        let gone = r#","configured":false,"connected":false,"draining":false"#;
+        assert_eq!(node(gone), shown("not configured", "-"));
     }
 }

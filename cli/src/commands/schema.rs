@@ -51,6 +51,9 @@ mod tests {
             "instance_type = \"huge\"",
             "capabilities = [\"sys_admin\"]",
             "prepared = 65",
+            "regions = []",
+            "labels = { gpu = \"a b\" }",
+            "spread = \"rack\"",
             "secrets = [\"A-B\"]",
         ] {
             let bad = format!(

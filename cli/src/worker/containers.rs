@@ -8,7 +8,7 @@ use berth_common::ids::ClassName;
 use berth_common::manifest::{
     ClassManifest, DeclaredImage, PORT_TIMEOUT, SLEEP_AFTER, START_TIMEOUT, STOP_GRACE,
 };
-use berth_common::spec::{StartBoost, WAKE_GRACE};
+use berth_common::spec::{PlacementSpec, StartBoost, WAKE_GRACE};
 use berth_project::{Config, Container, Problem};
 
 use super::problem;
@@ -72,6 +72,10 @@ fn class(container: &Container, name: ClassName) -> ClassManifest {
         capabilities: container.capabilities.clone(),
         // What is prepared fits no start: each has the id of its object, and what the code adds, in its environment.
         prepared: container.prepared.unwrap_or(0),
+        placement: PlacementSpec {
+            regions: container.regions.iter().cloned().collect(),
+            ..PlacementSpec::default()
+        },
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
@@ -92,11 +96,7 @@ pub(super) fn unusable(config: &Config, directory: &Path) -> Vec<Problem> {
 
 /// What of a container edges of this version do not do.
 pub(super) fn lacking(container: &Container) -> Vec<String> {
-    let keys = [
-        ("node_loss", container.node_loss.is_some()),
-        ("regions", !container.regions.is_empty()),
-        ("warm", container.warm.is_some()),
-    ];
+    let keys = [("node_loss", container.node_loss.is_some()), ("warm", container.warm.is_some())];
     let lacking = keys.into_iter().filter(|(_, given)| *given);
     lacking.map(|(key, _)| format!("containers: {}: {key}", container.class)).collect()
 }

@@ -10,11 +10,11 @@ use super::report::{Report, Section, Value, kind, nearest};
 use super::secrets;
 use super::source::{IMAGE_EXPECTED, image_source};
 use super::values::{self, Bounds, optional};
-use super::{ClassManifest, DeclaredImage, trigger};
+use super::{ClassManifest, DeclaredImage, placement, trigger};
 use crate::ids::ClassName;
 use crate::spec::{Capability, MAX_REQUIRED_PORTS, Resources, StartBoost, WAKE_GRACE, path_fault};
 
-const KEYS: [&str; 24] = [
+const KEYS: [&str; 27] = [
     "class_name",
     "image",
     "instance_type",
@@ -22,6 +22,9 @@ const KEYS: [&str; 24] = [
     "start_boost",
     "max_instances",
     "prepared",
+    "regions",
+    "labels",
+    "spread",
     "manual_start",
     "default_port",
     "required_ports",
@@ -119,6 +122,7 @@ fn read_class(
     let enable_internet = section.get("enable_internet");
     let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
     let init = optional(section.get("init"), |value| values::boolean(report, value));
+    let placement = placement::read(report, section);
     let manual_start = section.get("manual_start");
     let manual_start = optional(manual_start, |value| values::boolean(report, value));
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
@@ -144,6 +148,7 @@ fn read_class(
         start_boost: start_boost?.unwrap_or_else(|| Some(StartBoost::default())),
         max_instances: max_instances?,
         prepared: prepared?.unwrap_or(PREPARED),
+        placement: placement?,
         manual_start: manual_start?.unwrap_or(false),
         default_port: default_port?,
         sleep_after: durations.sleep_after,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::Digest;
-use crate::spec::{Action, NameSource, Rate, RouteSpec};
+use crate::spec::{Action, NameSource, PlacementSpec, Rate, RouteSpec, Spread};
 
 fn parse(text: &str) -> Result<Manifest, Problems> {
     Manifest::parse(Path::new("berth.toml"), text)
@@ -129,6 +129,31 @@ fn a_full_file_becomes_an_app() {
     assert_eq!(spec.routes[1].object, NameSource::Constant("the only one".parse().unwrap()));
 }
 
+fn placed(lines: &str) -> Result<PlacementSpec, Problems> {
+    parse(&format!("{SMALLEST}{lines}")).map(|manifest| manifest.classes[0].placement.clone())
+}
+
+#[test]
+fn a_class_says_where_its_instances_may_be() {
+    assert_eq!(placed("").unwrap(), PlacementSpec::default());
+    let all =
+        placed("regions = [\"eu\", \"a place\"]\nlabels = { gpu = \"a100\" }\nspread = \"node\"").unwrap();
+    assert_eq!(all.regions.len(), 2);
+    assert_eq!((all.labels["gpu"].as_str(), all.spread), ("a100", Some(Spread::Node)));
+    for (lines, said) in [
+        ("regions = \"eu\"", "expected names of regions"),
+        ("regions = []", "0 regions; expected 1 to 32"),
+        ("regions = [\"\"]", "is no region"),
+        ("labels = { \"a b\" = \"c\" }", "the label \"a b\" is no label"),
+        ("labels = { a = \"b=c\" }", "is no label"),
+        ("labels = 7", "labels"),
+        ("spread = \"rack\"", "nothing to spread over"),
+    ] {
+        let problems = placed(lines).unwrap_err().to_string();
+        assert!(problems.contains(said), "{lines}: {problems}");
+    }
+}
+
 /// The routes of a file whose only route has these lines.
 fn routes(lines: &str) -> Result<Vec<RouteSpec>, Problems> {
     let class = "[[containers]]\nclass_name = \"A\"\nimage = \"./a\"\ndefault_port = 80\n";
@@ -210,7 +235,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, init, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, wake_grace, env, secrets, hooks, callbacks
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, regions, labels, spread, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, init, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, wake_grace, env, secrets, hooks, callbacks
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#

@@ -17,6 +17,8 @@
 //! Attach -> Done               instead of Hello, on the data connection of a session: see `attach`
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{EdgeId, Epoch, Generation, InstanceId, NodeId, ObjectId, ObjectKey};
@@ -133,6 +135,9 @@ pub struct Welcome {
     /// Its region.
     #[serde(default)]
     pub region: Option<String>,
+    /// What its owner has labelled it with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// The key for attaching a data connection, if the edge means to do so. An older agent gives none: then everything
     /// flows on this connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,6 +146,10 @@ pub struct Welcome {
     /// terms are not kept there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stamp: Option<Stamp>,
+    /// How many instances an edge may have it start at once: further starts wait at the edge. An older agent does not say: it gets
+    /// all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_at_once: Option<u32>,
     /// The architecture of its programs. If an older agent does not report it, every image is taken to run there.
     #[serde(default)]
     pub architecture: Option<Architecture>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use berth_api::problem::FieldError;
 use berth_common::spec::{AppSpec, ClassSpec};
-use berth_engine::fleet::exceeds_alone;
+use berth_engine::fleet::{Constraints, exceeds_alone};
 use bytesize::ByteSize;
 use tokio::time::{Instant, sleep};
 
@@ -33,7 +33,7 @@ fn is_known(nodes: &Nodes, app: &AppSpec) -> bool {
 }
 
 fn holds(nodes: &Nodes, class: &ClassSpec) -> Holds {
-    nodes.holds_alone(&class.recipe.resources, &class.recipe.image.architectures)
+    nodes.holds_alone(&class.recipe.resources, &Constraints::of(class))
 }
 
 /// Why an app cannot run, each with the field that it is about; nothing if it can. One without containers needs no node.

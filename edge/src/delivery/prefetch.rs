@@ -165,9 +165,11 @@ mod tests {
                 draining: false,
                 kept_for_ms: None,
                 region: None,
+                labels: Default::default(),
                 architecture: Some(*architecture),
                 attach: None,
                 stamp: None,
+                starts_at_once: None,
             });
         }
         let inventory = Arc::new(ImageInventory::new(Arc::clone(&known)));

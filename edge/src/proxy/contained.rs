@@ -362,7 +362,7 @@ impl Keeper {
             loop {
                 let launch = Launch { class: Arc::clone(&class), env: None };
                 match proxy.objects.launch(proxy.waiter(), key.clone(), launch).await {
-                    Err(Refused::NodeUnreachable(_) | Refused::StartTimeout | Refused::Store) => {
+                    Err(Refused::NodeUnreachable { .. } | Refused::StartTimeout | Refused::Store) => {
                         tokio::time::sleep(AGAIN).await;
                     }
                     attached => return attached,

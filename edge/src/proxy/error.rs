@@ -1,6 +1,8 @@
 //! Why there is no response from an instance: who is at fault, whether the request may be retried, and what the client
 //! gets. The one place where refusals and errors become statuses.
 
+use std::time::Duration;
+
 use berth_common::ids::{AppName, NodeId};
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::shown::shown;
@@ -21,6 +23,9 @@ use crate::shard::tunnel::{self, OpenError};
 
 /// Seconds after which a client may retry (`Retry-After`).
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
+/// The same where all nodes are full, or none is there: about as long as it takes until something there ends or starts, and
+/// short enough to find a node soon that has come.
+const FULL_RETRY_S: HeaderValue = HeaderValue::from_static("5");
 
 /// Why a request has no response from an instance.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +37,12 @@ pub(crate) enum ProxyError {
     #[error(transparent)]
     Refused(#[from] Refused),
     /// No connection to the node of the instance in time.
-    #[error("the node `{0}`, where the instance runs, is not reachable")]
-    NodeUnreachable(NodeId),
+    #[error("the node `{node}`, where the instance runs, is not reachable")]
+    NodeUnreachable {
+        node: NodeId,
+        /// How long it takes until it is given up, if that is known and to come.
+        retry: Option<Duration>,
+    },
     #[error("port {port} of the instance was not reached: {error}")]
     Tunnel { port: u16, error: OpenError },
     #[error("the class of the instance has no default_port, and the request is for no other")]
@@ -108,7 +117,7 @@ impl ProxyError {
             Self::Route(RouteError::Method(_)) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Route(_) => StatusCode::BAD_REQUEST,
             Self::Refused(refused) => refused_status(refused),
-            Self::NodeUnreachable(_) | Self::Stopping | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NodeUnreachable { .. } | Self::Stopping | Self::Unread => StatusCode::SERVICE_UNAVAILABLE,
             Self::Tunnel { error, .. } => tunnel_status(error),
             Self::NoPort => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Program { error, .. } => program_status(error),
@@ -123,7 +132,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(_) | Self::Route(_) | Self::BodyIdle | Self::BodyCut => Fault::Client,
             Self::Refused(refused) => fault_of(refused),
-            Self::NodeUnreachable(_) | Self::Stopping => Fault::Cluster,
+            Self::NodeUnreachable { .. } | Self::Stopping => Fault::Cluster,
             Self::Program { error, .. } if is_without_program(error) => Fault::Cluster,
             Self::Tunnel { .. }
             | Self::NoPort
@@ -140,7 +149,7 @@ impl ProxyError {
     pub(crate) fn is_retry_safe(&self) -> bool {
         match self {
             // Part of an unread request was sent, but it was not taken.
-            Self::NodeUnreachable(_) | Self::Stopping | Self::Unread => true,
+            Self::NodeUnreachable { .. } | Self::Stopping | Self::Unread => true,
             Self::Program { error, .. } => is_without_program(error),
             Self::Refused(refused) => is_transient(refused),
             Self::Tunnel { error, .. } => match error {
@@ -186,7 +195,7 @@ impl ProxyError {
             Self::Route(RouteError::NoRoute | RouteError::Method(_)) => Reason::NoRoute,
             Self::Route(_) => Reason::NoName,
             Self::Refused(refused) => reason_of(refused),
-            Self::NodeUnreachable(_) => Reason::NodeUnreachable,
+            Self::NodeUnreachable { .. } => Reason::NodeUnreachable,
             Self::Tunnel { error: OpenError::Share | OpenError::Refused(TunnelAnswer::Share), .. } => {
                 Reason::Connections
             }
@@ -206,8 +215,11 @@ impl ProxyError {
             Self::Refused(
                 Refused::CrashLoop { retry_ms, .. }
                 | Refused::StartRate { retry_ms, .. }
+                | Refused::NodeUnreachable { retry_ms: Some(retry_ms), .. }
                 | Refused::Stopping { retry_ms: Some(retry_ms) },
             ) => retry_ms.div_ceil(1000).max(1).into(),
+            Self::Refused(Refused::NoCapacity { .. } | Refused::NoNode | Refused::NoTurn) => FULL_RETRY_S,
+            Self::NodeUnreachable { retry: Some(retry), .. } => (retry.as_secs() + 1).into(),
             Self::Program { error, .. } => match **error {
                 ProgramError::Failed(Failure::BackOff(wait)) => wait.as_secs().max(1).into(),
                 _ => RETRY_AFTER_S,
@@ -224,7 +236,7 @@ impl ProxyError {
                 return None;
             }
             Self::Refused(refused) => return refused_for_strangers(refused),
-            Self::NodeUnreachable(_) => "the container is not reachable now".to_owned(),
+            Self::NodeUnreachable { .. } => "the container is not reachable now".to_owned(),
             Self::Tunnel { .. } | Self::NoPort => "the container's port was not reached".to_owned(),
             Self::Upstream(_) => "the container ended the connection without an answer".to_owned(),
             Self::BadAnswer(_) | Self::Upgrade => "the container's answer cannot be passed on".to_owned(),
@@ -282,10 +294,11 @@ fn refused_for_strangers(refused: &Refused) -> Option<String> {
         | Refused::EdgeStops => return None,
         Refused::NoNode
         | Refused::NoCapacity { .. }
+        | Refused::NoTurn
         | Refused::ClassLimit { .. }
         | Refused::AppLimit { .. }
         | Refused::Store => "there is no room for another container now".to_owned(),
-        Refused::NodeUnreachable(_) => "the container is not reachable now".to_owned(),
+        Refused::NodeUnreachable { .. } => "the container is not reachable now".to_owned(),
         Refused::ManualStart => "the object is stopped, and requests do not start it".to_owned(),
         Refused::StartFailed(Outcome { reason: ExitReason::Oom, .. }) => {
             "the container could not be started: it ran out of memory".to_owned()
@@ -301,12 +314,13 @@ fn fault_of(refused: &Refused) -> Fault {
     match refused {
         Refused::NoNode
         | Refused::NoCapacity { .. }
+        | Refused::NoTurn
         | Refused::ClassLimit { .. }
         | Refused::AppLimit { .. }
         | Refused::Overloaded
         | Refused::Stopping { .. }
         | Refused::EdgeStops
-        | Refused::NodeUnreachable(_)
+        | Refused::NodeUnreachable { .. }
         | Refused::Store => Fault::Cluster,
         Refused::StartRate { .. } => Fault::Client,
         Refused::CrashLoop { .. }
@@ -323,6 +337,7 @@ fn is_transient(refused: &Refused) -> bool {
     match refused {
         Refused::NoNode
         | Refused::NoCapacity { .. }
+        | Refused::NoTurn
         | Refused::ClassLimit { .. }
         | Refused::AppLimit { .. }
         | Refused::CrashLoop { .. }
@@ -333,7 +348,7 @@ fn is_transient(refused: &Refused) -> bool {
         | Refused::Ended
         | Refused::Stopping { .. }
         | Refused::EdgeStops
-        | Refused::NodeUnreachable(_)
+        | Refused::NodeUnreachable { .. }
         | Refused::Store => true,
         Refused::StartFailed(_) | Refused::StartRefused(_) | Refused::PortTimeout { .. } => false,
     }
@@ -342,7 +357,7 @@ fn is_transient(refused: &Refused) -> bool {
 fn reason_of(refused: &Refused) -> Reason {
     match refused {
         Refused::NoNode => Reason::NoNode,
-        Refused::NoCapacity { .. } => Reason::NoCapacity,
+        Refused::NoCapacity { .. } | Refused::NoTurn => Reason::NoCapacity,
         Refused::ClassLimit { .. } => Reason::ClassLimit,
         Refused::AppLimit { .. } => Reason::AppLimit,
         Refused::CrashLoop { .. } => Reason::CrashLoop,
@@ -356,7 +371,7 @@ fn reason_of(refused: &Refused) -> Reason {
         Refused::Overloaded => Reason::Overloaded,
         Refused::Stopping { .. } => Reason::InstanceStopping,
         Refused::EdgeStops => Reason::EdgeStopping,
-        Refused::NodeUnreachable(_) => Reason::NodeUnreachable,
+        Refused::NodeUnreachable { .. } => Reason::NodeUnreachable,
         Refused::Store => Reason::Store,
     }
 }
@@ -444,8 +459,8 @@ mod tests {
             (503, Refused::NoNode.into()),
             (503, Refused::StartTimeout.into()),
             (503, Refused::Overloaded.into()),
-            (503, Refused::NodeUnreachable(node.clone()).into()),
-            (503, ProxyError::NodeUnreachable(node)),
+            (503, Refused::NodeUnreachable { node: node.clone(), retry_ms: Some(9_500) }.into()),
+            (503, ProxyError::NodeUnreachable { node, retry: None }),
             (503, ProxyError::Stopping),
             (500, Refused::StartFailed(Outcome::exited(3)).into()),
             (500, Refused::StartRefused(refusal).into()),
@@ -500,12 +515,12 @@ mod tests {
         let errors: [ProxyError; 9] = [
             Refused::StartRefused(Refusal { code: RefusalCode::Image, message: message.clone() }).into(),
             Refused::StartFailed(outcome).into(),
-            Refused::NodeUnreachable(node.clone()).into(),
+            Refused::NodeUnreachable { node: node.clone(), retry_ms: Some(9_500) }.into(),
             Refused::NoCapacity { what: "node secret-node has 3 disk slots, `berth` needs 4".to_owned() }
                 .into(),
             Refused::AppLimit { what: "`berth` 3".to_owned() }.into(),
             Refused::ManualStart.into(),
-            ProxyError::NodeUnreachable(node),
+            ProxyError::NodeUnreachable { node, retry: None },
             ProxyError::Signal(message),
             tunnel(OpenError::TimedOut),
         ];

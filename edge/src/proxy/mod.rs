@@ -311,11 +311,12 @@ impl Proxy {
 
     pub(crate) async fn open(&self, target: &UpstreamTarget<'_>) -> Result<TunnelStream, ProxyError> {
         let Placement { node, instance, generation, .. } = target.placement;
-        let unreachable = || ProxyError::NodeUnreachable(node.clone());
-        let link = self.links.get(node).ok_or_else(unreachable)?;
+        let unreachable = |retry| ProxyError::NodeUnreachable { node: node.clone(), retry };
+        let link = self.links.get(node).ok_or_else(|| unreachable(None))?;
         let header = TunnelHeader { instance: *instance, generation: *generation, port: target.port };
         loop {
-            let connection = link.connected(target.deadline).await.ok_or_else(unreachable)?;
+            let connection = link.connected(target.deadline).await;
+            let connection = connection.ok_or_else(|| unreachable(link.given_up_in()))?;
             match link.open(&connection, header, target.app).await {
                 Ok(stream) => return Ok(stream),
                 // The connection was lost, perhaps because the node is gone: the next attempt will show.

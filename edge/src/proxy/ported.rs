@@ -102,7 +102,7 @@ fn told(why: &ProxyError, port: u16) -> ScriptError {
             ..
         } => error(NOT_RUNNING),
         ProxyError::Upstream(_)
-        | ProxyError::NodeUnreachable(_)
+        | ProxyError::NodeUnreachable { .. }
         | ProxyError::Tunnel { error: OpenError::Lost | OpenError::TimedOut, .. } => error(CONNECTION_LOST),
         other => error(other),
     }

@@ -14,10 +14,10 @@ const SIGNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends a signal to an instance on a node, and waits until the node has delivered it.
 pub(crate) async fn send(links: &Links, node: &NodeId, signal: Signal) -> Result<(), ProxyError> {
-    let unreachable = || ProxyError::NodeUnreachable(node.clone());
-    let link = links.get(node).ok_or_else(unreachable)?;
+    let unreachable = |retry| ProxyError::NodeUnreachable { node: node.clone(), retry };
+    let link = links.get(node).ok_or_else(|| unreachable(None))?;
     let deadline = Instant::now() + SIGNAL_TIMEOUT;
-    let connection = link.connected(deadline).await.ok_or_else(unreachable)?;
+    let connection = link.connected(deadline).await.ok_or_else(|| unreachable(link.given_up_in()))?;
     match call::ask(&connection, &Call::Signal(signal)).await {
         Ok(Answer::Done) => Ok(()),
         Ok(Answer::Refused(refusal)) => Err(ProxyError::Signal(refusal.to_string())),

@@ -1,9 +1,10 @@
 //! The parts of a shard: its objects (`objects`), its links to the nodes (`link`), the streams over them (`tunnel`) with
-//! their shares (`streams`, `unread`), its heartbeats (`heartbeats`), what becomes of silent nodes (`silence`), and who is woken by new events (`wakes`). And the queue of work for its thread: work for
+//! their shares (`streams`, `unread`), its heartbeats (`heartbeats`), what becomes of silent nodes (`silence`) and of drained ones (`drains`), and who is woken by new events (`wakes`). And the queue of work for its thread: work for
 //! an object runs on the object's shard.
 //!
 //! Does not know HTTP, or what the queued work does.
 
+pub(crate) mod drains;
 pub(crate) mod heartbeats;
 pub(crate) mod link;
 pub(crate) mod objects;

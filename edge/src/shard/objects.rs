@@ -4,6 +4,7 @@
 //! Decides nothing itself. The store's thread acknowledges a persist through the mailbox, like any other input.
 
 mod ends;
+pub(crate) mod starts;
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -13,9 +14,8 @@ use std::time::Duration;
 use berth_common::clock::wall_ms;
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::Outcome;
-use berth_common::spec::{ClassSpec, Secrets as Bindings};
-use berth_common::wire::call::{Phase, Refusal, RefusalCode, Start};
-use berth_engine::fleet::Demand;
+use berth_common::spec::ClassSpec;
+use berth_common::wire::call::Phase;
 use berth_engine::{
     Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, PublicState, Record,
     Refused, StoreFailure, WaiterId,
@@ -33,6 +33,9 @@ use crate::start_rate::{Asker, StartLimits, TooMany};
 
 /// Most requests that may wait for one object to be ready.
 const MAX_WAITERS_PER_OBJECT: usize = 1024;
+/// How long a request waits for the turn of its object, in milliseconds: as long as most clients wait for an answer at all. A small
+/// cluster starts hundreds of instances in that time.
+const MAX_TURN_MS: u64 = 60_000;
 /// The pauses between failing instances of one object: short at first, for transient faults, and long enough at last
 /// that one that never works costs almost nothing.
 const BACKOFF: Backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 10 * 60_000 };
@@ -302,6 +305,7 @@ impl Objects {
         let config = berth_engine::Config {
             term_ms,
             max_waiters_per_object: MAX_WAITERS_PER_OBJECT,
+            max_turn_ms: MAX_TURN_MS,
             backoff: BACKOFF,
         };
         let mut objects = Self {
@@ -412,6 +416,7 @@ impl Objects {
                 self.add_unsettled(&mut input);
                 self.limit_new(&input);
                 self.notice_end(&input);
+                self.note_started(&input);
                 self.starts.note_input(&input);
                 let lost = if let Input::NodeLost { node, .. } = &input { Some(node.clone()) } else { None };
                 self.handle(input);
@@ -480,9 +485,11 @@ impl Objects {
 
     fn carry_out(&mut self) {
         while let Some(effect) = self.engine.poll_effect() {
+            self.note_loss(&effect);
             match effect {
                 Effect::Load { object } => self.load(object),
-                Effect::Reserve(demand) => self.reserve(&demand),
+                Effect::Reserve(demand) => self.reserve(demand),
+                Effect::Withdraw { object } => self.withdraw(object),
                 Effect::Unreserve { object, generation, .. } => self.deps.nodes.release(object, generation),
                 Effect::Persist { object, persist, record, events, usage } => {
                     let mailbox = self.deps.mailbox.clone();
@@ -507,12 +514,12 @@ impl Objects {
                 }
                 Effect::Ended { object, outcome } => self.tell_end(object, &outcome),
                 Effect::Measured { node, instance, metered } => {
-                    self.replace_estimate(node, instance, metered)
+                    self.replace_estimate(node, instance, metered);
                 }
                 Effect::Grant { waiter, hold, placement } => self.grant(waiter, hold, placement),
                 Effect::Ordered { waiter } => self.answer_order(waiter, Ok(())),
                 Effect::Refuse { waiter, refused } => match self.waiters.remove(&waiter) {
-                    Some(request) => drop(request.reply.send(Err(refused))),
+                    Some(request) => drop(request.reply.send(Err(self.with_time(refused)))),
                     None => self.answer_order(waiter, Err(refused)),
                 },
             }
@@ -542,29 +549,6 @@ impl Objects {
             let record = loaded.unwrap_or_else(|_| Err(StoreFailure::new("reading the record panicked")));
             mailbox.input(Input::Loaded { object, record });
         });
-    }
-
-    fn reserve(&mut self, demand: &Demand) {
-        self.starts.wanted(demand);
-        let result = self.deps.nodes.reserve(demand).map(|node| (node, InstanceId::random()));
-        self.handle(Input::Reserved { object: demand.object, generation: demand.generation, result });
-    }
-
-    /// Sends a node the start of an instance, with its secrets, which are decrypted only here. If they cannot be, the
-    /// instance is not started, which counts as a refusal by the node.
-    fn start(&mut self, node: &NodeId, mut start: Box<Start>, secrets: &Bindings) {
-        self.starts.sent(&start);
-        let env = &mut start.recipe.env;
-        env.extend(self.envs.get(&start.object.id()).into_iter().flatten().cloned());
-        let Err(error) = self.deps.secrets.add_to(env, &start.object.app, secrets) else {
-            return self.send_command(node, Command::Start(start));
-        };
-        let (object, instance) = (start.object.id(), start.instance);
-        tracing::warn!(object = %start.object, %instance, %error, "instance not started");
-        let refusal = Refusal { code: RefusalCode::Invalid, message: error.to_string() };
-        let refused = Input::StartRefused { object, instance, refusal };
-        self.starts.note_input(&refused);
-        self.handle(refused);
     }
 
     fn send_command(&self, node: &NodeId, command: Command) {

@@ -36,7 +36,7 @@ pub(crate) async fn watch(nodes: Arc<Nodes>, mailboxes: Vec<Mailbox>, later: Dur
                 nodes.lose(mailboxes.len(), later).into_iter().for_each(|lost| give_up(lost, &mailboxes));
             }
             Look::Stopped => {
-                tracing::warn!("this process was stopped for a while: nodes have time to be heard of")
+                tracing::warn!("this process was stopped for a while: nodes have time to be heard of");
             }
             Look::Waits => {}
         }

@@ -170,9 +170,11 @@ impl Node {
             draining: false,
             kept_for_ms: None,
             region: None,
+            labels: Default::default(),
             architecture: None,
             attach: None,
             stamp: None,
+            starts_at_once: None,
         }
     }
 

@@ -100,10 +100,12 @@ impl Choice<'_> {
         !group.is_empty()
     }
 
-    /// Whether a node has room. One that says that it has none is a last resort: what it says may be old.
+    /// Whether a node has room, and one more may start there now. One that says that it has no room is a last resort: what it says
+    /// may be old.
     fn fits(&self, number: usize, is_last_resort: bool) -> bool {
         let (node, wanted) = (self.nodes.get(number), &self.demand.resources);
-        (is_last_resort || !node.says_that_it_is_full(wanted)) && node.lacks(wanted).is_none()
+        let is_sure = is_last_resort || !node.says_that_it_is_full(wanted);
+        is_sure && node.has_turn() && node.lacks(wanted).is_none()
     }
 
     fn of_two(&self, group: &Bits, is_last_resort: bool, dice: &mut Dice) -> Option<Chosen> {

@@ -32,6 +32,8 @@ pub struct Demand {
     pub last_node: Option<NodeId>,
     /// The nodes that have refused it.
     pub refused_by: BTreeSet<NodeId>,
+    /// Whether nobody waits for it: it may wait for room as long as that takes.
+    pub is_patient: bool,
 }
 
 /// Which nodes may have an instance, whatever room they have.
@@ -57,17 +59,30 @@ impl Demand {
             limits: class.of_app.limits,
             image: class.recipe.image.digest,
             constraints: Constraints::of(class),
-            spread: None,
+            spread: class.placement.spread,
             last_node: None,
             refused_by: BTreeSet::new(),
+            is_patient: false,
         }
+    }
+
+    /// Whether a node that has no place for one has none for the other either.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let same_room = self.resources == other.resources && self.class == other.class;
+        let same_limits = self.max_instances == other.max_instances && self.limits == other.limits;
+        let same_nodes = self.constraints == other.constraints && self.refused_by == other.refused_by;
+        same_room && same_limits && same_nodes && self.is_patient == other.is_patient
     }
 }
 
 impl Constraints {
     /// Those of a class.
     pub fn of(class: &ClassSpec) -> Self {
-        Self { architectures: class.recipe.image.architectures.clone(), ..Self::default() }
+        Self {
+            architectures: class.recipe.image.architectures.clone(),
+            regions: class.placement.regions.clone(),
+            labels: class.placement.labels.clone(),
+        }
     }
 
     pub(super) fn are_none(&self) -> bool {
@@ -106,6 +121,21 @@ pub enum Unmet<'a> {
 }
 
 impl Unmet<'_> {
+    /// What a node would need.
+    pub fn lacking(&self) -> String {
+        match self {
+            Self::Architecture(made_for) => {
+                let names: Vec<String> = made_for.iter().map(|one| format!("linux/{one}")).collect();
+                format!("a processor for {}", names.join(" or "))
+            }
+            Self::Region(regions) => {
+                let names: Vec<&str> = regions.iter().map(String::as_str).collect();
+                format!("the region {}", names.join(" or "))
+            }
+            Self::Label(key, value) => format!("the label {key}={value}"),
+        }
+    }
+
     /// The order in which they are looked at.
     pub(super) fn rank(&self) -> u8 {
         match self {

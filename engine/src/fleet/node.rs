@@ -54,6 +54,11 @@ impl Node {
         self.capacity.is_some() && !self.draining
     }
 
+    /// Whether one more instance may start there now.
+    pub(super) fn has_turn(&self) -> bool {
+        self.starts_at_once.is_none_or(|at_once| self.starting < at_once)
+    }
+
     /// The resource that is lacking for such an instance, if any. A node that is not connected lacks everything.
     pub(super) fn lacks(&self, resources: &Resources) -> Option<Lack> {
         let Some(capacity) = &self.capacity else { return Some(Lack::Instances) };

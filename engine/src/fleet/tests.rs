@@ -1,6 +1,7 @@
 //! Limits, and what is given back.
 
 mod placement;
+mod turns;
 
 use std::collections::BTreeSet;
 
@@ -25,6 +26,7 @@ fn demand(object: u8, max_instances: Option<u32>) -> Demand {
         spread: None,
         last_node: None,
         refused_by: BTreeSet::new(),
+        is_patient: false,
     }
 }
 
@@ -312,4 +314,13 @@ fn who_has_refused_is_not_asked_again() {
     assert_eq!(fleet.reserve(&once), Ok(node("b")));
     let twice = Demand { refused_by: [node("a"), node("b")].into(), ..demand(1, None) };
     assert_eq!(fleet.reserve(&twice), Err(Refused::NoNode));
+}
+
+#[test]
+fn what_is_reserved_on_a_node_that_nobody_knows_is_told() {
+    let mut fleet = fleet(&["a"]);
+    assert_eq!(fleet.occupied().count(), 0);
+    fleet.restore(&demand(1, None), &node("gone"));
+    let occupied: Vec<_> = fleet.occupied().map(|(node, instances)| (node.as_str(), instances)).collect();
+    assert_eq!(occupied, [("gone", 1)]);
 }

@@ -24,10 +24,12 @@ pub enum Verdict {
     Draining,
     /// It has refused this instance.
     HasRefused,
-    /// It does not meet a constraint.
+    /// It does not meet a constraint: what it would need.
     Unmet(String),
     /// It lacks room.
     Lacks(String),
+    /// It has room, but starts as many instances as it does at once.
+    Busy,
     /// It could take it, but says itself that it is full.
     SaysFull,
     /// It could take it, but has not been steady.
@@ -79,9 +81,11 @@ fn verdict(nodes: &Nodes, number: usize, demand: &Demand) -> Verdict {
     } else if demand.refused_by.contains(&node.id) {
         Verdict::HasRefused
     } else if let Some(unmet) = node.unmet(&demand.constraints) {
-        Verdict::Unmet(unmet.to_string())
+        Verdict::Unmet(unmet.lacking())
     } else if let Some(lack) = node.lacks(&demand.resources) {
         Verdict::Lacks(lack.to_string())
+    } else if !node.has_turn() {
+        Verdict::Busy
     } else if node.says_that_it_is_full(&demand.resources) {
         Verdict::SaysFull
     } else if nodes.unsteady.has(number) {

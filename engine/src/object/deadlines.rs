@@ -60,13 +60,14 @@ impl Object {
         let refused = match &self.state {
             State::Loading | State::Ending { .. } => Refused::Store,
             State::Unplaced => Refused::NoNode,
-            State::Delayed { .. } | State::Reserving { .. } | State::Gone => Refused::StartTimeout,
+            State::Reserving { .. } => Refused::NoTurn,
+            State::Delayed { .. } | State::Gone => Refused::StartTimeout,
             State::Live(live) => timeout_reason(live, cx.now.mono_ms),
         };
         for waiter in self.waiters.take_late(cx.now.mono_ms) {
             cx.emit(Effect::Refuse { waiter, refused: refused.clone() });
         }
-        self.leave_if_unplaced();
+        self.leave_if_unwanted(cx);
     }
 }
 
@@ -74,7 +75,7 @@ impl Object {
 fn timeout_reason(live: &Live, now_ms: u64) -> Refused {
     match live.stage {
         Stage::Placing { .. } => Refused::Store,
-        Stage::Recovering => Refused::NodeUnreachable(live.node.clone()),
+        Stage::Recovering => Refused::NodeUnreachable { node: live.node.clone(), retry_ms: None },
         Stage::Stopping { killed_ms, .. } => {
             let left_ms = killed_ms.map(|at| at.saturating_sub(now_ms));
             Refused::Stopping { retry_ms: left_ms.filter(|left| *left > 0) }

@@ -25,7 +25,7 @@ impl Object {
         let told = format!("its node `{}` was not heard of for longer than its term", live.node);
         let metered = live.vanished(heard_ms, cx.now.wall_ms);
         let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
-        self.waiters.set_deadline(deadline_ms);
+        self.start_by(deadline_ms, cx);
         self.end(Outcome::because(ExitReason::NodeLost, told), metered, cx);
     }
 

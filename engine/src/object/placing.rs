@@ -71,7 +71,8 @@ impl Object {
             return self.delay(until_ms, &crashes, cx);
         }
         cx.emit(Effect::Reserve(Demand::of(&self.key, self.generation.next(), &class)));
-        self.state = State::Reserving { class };
+        self.waiters.prolong(cx.config.max_turn_ms);
+        self.state = State::Reserving { class, is_withdrawn: false };
     }
 
     /// Keeps the requests that can wait for the next start, and refuses the others with its time.
@@ -92,8 +93,8 @@ impl Object {
         if generation != self.generation.next() {
             return;
         }
-        let class = match &self.state {
-            State::Reserving { class } => Arc::clone(class),
+        let (class, is_withdrawn) = match &self.state {
+            State::Reserving { class, is_withdrawn } => (Arc::clone(class), *is_withdrawn),
             State::Live(Live { stage: Stage::Refused { .. }, .. }) => {
                 return self.reserved_elsewhere(generation, result, cx);
             }
@@ -115,9 +116,12 @@ impl Object {
                 cx.emit(Effect::Unreserve { object: self.id, generation, node });
                 self.state = State::Gone;
             }
+            // Who has come since then is another matter.
+            Err(_) if is_withdrawn => self.begin(cx),
             Err(Refused::NoNode) => {
+                self.waiters.shorten();
                 self.state = State::Unplaced;
-                self.leave_if_unplaced();
+                self.leave_if_unwanted(cx);
             }
             Err(refused) => {
                 self.refuse_all(&refused, cx);
@@ -129,10 +133,16 @@ impl Object {
     /// Has an instance where room is reserved for it, once that is durable.
     pub(super) fn place(&mut self, mut live: Live, generation: Generation, cx: &mut Context<'_>) {
         live.placed_ms = cx.now.wall_ms;
+        self.start_by(cx.now.mono_ms.saturating_add(ms(live.class.start_timeout)), cx);
         self.generation = generation;
         self.last_change_ms = cx.now.wall_ms;
         self.state = State::Live(live);
         self.persist_live(cx);
+    }
+
+    /// Those who wait have until then for a start, but none longer than for its turn and one start.
+    pub(super) fn start_by(&mut self, deadline_ms: u64, cx: &Context<'_>) {
+        self.waiters.start_by(deadline_ms, cx.config.max_turn_ms);
     }
 
     /// Emits the persist that the live state waits for.
@@ -224,7 +234,7 @@ impl Object {
             let start = live.start(&self.key, self.generation, cx.config.term_ms);
             let (node, secrets) = (live.node.clone(), live.class.secrets.clone());
             cx.emit(Effect::Start { node, start: Box::new(start), secrets });
-            return;
+            return self.start_by(deadline_ms, cx);
         }
         // A write that failed may have happened after all: an end is written over it, since nothing was started.
         let outcome =

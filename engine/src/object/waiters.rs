@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use berth_common::spec::ClassSpec;
 
+use super::ms;
 use crate::ids::WaiterId;
 
 /// The requests that wait for one object.
@@ -19,14 +20,16 @@ pub(super) struct Waiters {
 struct Waiter {
     id: WaiterId,
     class: Arc<ClassSpec>,
+    /// From when on its time counts.
+    from_ms: u64,
     deadline_ms: u64,
 }
 
 impl Waiters {
-    pub(super) fn push(&mut self, id: WaiterId, class: Arc<ClassSpec>, deadline_ms: u64) {
+    pub(super) fn push(&mut self, id: WaiterId, class: Arc<ClassSpec>, from_ms: u64, deadline_ms: u64) {
         self.first_deadline_ms =
             Some(self.first_deadline_ms.map_or(deadline_ms, |first| first.min(deadline_ms)));
-        self.queue.push_back(Waiter { id, class, deadline_ms });
+        self.queue.push_back(Waiter { id, class, from_ms, deadline_ms });
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,6 +63,31 @@ impl Waiters {
     pub(super) fn set_deadline(&mut self, deadline_ms: u64) {
         for waiter in &mut self.queue {
             waiter.deadline_ms = deadline_ms;
+        }
+        self.find_first();
+    }
+
+    /// Gives each this much time in all, if it has less.
+    pub(super) fn prolong(&mut self, in_all_ms: u64) {
+        for waiter in &mut self.queue {
+            waiter.deadline_ms = waiter.deadline_ms.max(waiter.from_ms.saturating_add(in_all_ms));
+        }
+        self.find_first();
+    }
+
+    /// Sets the deadline of all, but gives none more than a turn and its start in all.
+    pub(super) fn start_by(&mut self, deadline_ms: u64, max_turn_ms: u64) {
+        for waiter in &mut self.queue {
+            let most_ms = max_turn_ms.saturating_add(ms(waiter.class.start_timeout));
+            waiter.deadline_ms = deadline_ms.min(waiter.from_ms.saturating_add(most_ms));
+        }
+        self.find_first();
+    }
+
+    /// Gives each the time of a start in all, and no more.
+    pub(super) fn shorten(&mut self) {
+        for waiter in &mut self.queue {
+            waiter.deadline_ms = waiter.from_ms.saturating_add(ms(waiter.class.start_timeout));
         }
         self.find_first();
     }

@@ -14,6 +14,7 @@ use berth_engine::{
 };
 
 pub(crate) const MAX_WAITERS: usize = 3;
+pub(crate) const MAX_TURN_MS: u64 = 60_000;
 
 /// When what `placed` gives was placed.
 pub(crate) const PLACED_MS: u64 = 1_000_000;
@@ -60,7 +61,12 @@ pub(crate) fn placed(n: u8, generation: u64) -> Record {
 impl Desk {
     pub(crate) fn new() -> Self {
         let backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 600_000 };
-        let config = Config { term_ms: 120_000, max_waiters_per_object: MAX_WAITERS, backoff };
+        let config = Config {
+            term_ms: 120_000,
+            max_waiters_per_object: MAX_WAITERS,
+            max_turn_ms: MAX_TURN_MS,
+            backoff,
+        };
         Self { engine: Engine::new(config), now_ms: 0 }
     }
 

@@ -76,7 +76,7 @@ fn where_no_node_is_left_requests_wait_for_one_and_are_then_refused() {
     desk.acquire(2);
     desk.persisted(persist(&ended));
     assert_eq!(desk.reserved(2, Err(Refused::NoNode)), []);
-    assert_eq!(refused(&desk.at(120_000)).len(), 1);
+    assert_eq!(refused(&desk.at(8_000)).len(), 1);
 }
 
 #[test]

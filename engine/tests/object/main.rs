@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod desk;
+mod drained;
 mod elsewhere;
 mod hooks;
 mod lost;
 mod metering;
 mod orders;
+mod turns;
 mod wake;
 
 use std::sync::Arc;
@@ -298,7 +300,7 @@ fn after_a_restart_a_node_that_does_not_come_is_named() {
     let mut desk = Desk::new();
     desk.restore(placed(1, 4));
     desk.acquire(1);
-    assert_eq!(refused(&desk.at(8_000)), [(1, Refused::NodeUnreachable(node()))]);
+    assert_eq!(refused(&desk.at(8_000)), [(1, Refused::NodeUnreachable { node: node(), retry_ms: None })]);
     assert_eq!(desk.view().instance, Some(instance(1)), "never placed elsewhere while it may live");
 }
 

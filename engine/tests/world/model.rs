@@ -28,6 +28,7 @@ pub(crate) const OBJECTS: usize = 3;
 pub(crate) const NODES: usize = 2;
 pub(crate) const SLEEP_AFTER_MS: u64 = 3_000;
 pub(crate) const START_TIMEOUT_MS: u64 = 800;
+pub(crate) const MAX_TURN_MS: u64 = 1_000;
 pub(crate) const PORT_TIMEOUT_MS: u64 = 1_200;
 pub(crate) const WAKE_GRACE_MS: u64 = 400;
 /// Fewer than there are objects, so that both limits are met.
@@ -92,7 +93,7 @@ fn class() -> ClassSpec {
 pub(crate) fn engine() -> Engine {
     // Short, so that the world comes to rest soon.
     let backoff = Backoff { first_ms: 100, max_ms: 400, forget_ms: 1_000 };
-    Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5, backoff })
+    Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5, max_turn_ms: MAX_TURN_MS, backoff })
 }
 
 pub(crate) const CAPACITY: Capacity =

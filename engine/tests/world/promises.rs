@@ -36,7 +36,7 @@ use berth_engine::{
     WaiterId,
 };
 
-use crate::model::{PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS, WAKE_GRACE_MS};
+use crate::model::{MAX_TURN_MS, PORT_TIMEOUT_MS, SLEEP_AFTER_MS, START_TIMEOUT_MS, WAKE_GRACE_MS};
 use crate::node::Node;
 
 const SIGTERM: i32 = 15;
@@ -107,7 +107,7 @@ impl Promises {
     }
 
     pub(crate) fn acquired(&mut self, waiter: WaiterId, object: ObjectId, since_step: u64) {
-        let bound_ms = self.now_ms + WAKE_GRACE_MS + START_TIMEOUT_MS + PORT_TIMEOUT_MS;
+        let bound_ms = self.now_ms + WAKE_GRACE_MS + MAX_TURN_MS + START_TIMEOUT_MS + PORT_TIMEOUT_MS;
         self.waiting.insert(waiter, Waiting { object, bound_ms, since_step });
     }
 

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use berth_common::ids::{InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
-use berth_engine::fleet::{Demand, Fleet};
-use berth_engine::{Effect, Input, Record, RecordState};
+use berth_engine::fleet::{Demand, Fleet, Turn};
+use berth_engine::{Effect, Input, Record, RecordState, Refused};
 use proptest::sample::Index;
 
 use crate::flaw::Flaw;
@@ -75,15 +75,23 @@ impl World {
     }
 
     pub(crate) fn carry_out(&mut self) {
-        while let Some(effect) = self.engine.poll_effect() {
-            self.carry_out_one(effect);
+        loop {
+            while let Some(effect) = self.engine.poll_effect() {
+                self.carry_out_one(effect);
+            }
+            let turns = self.fleet.turns();
+            if turns.is_empty() {
+                return;
+            }
+            turns.into_iter().for_each(|turn| self.reserved(turn));
         }
     }
 
     fn carry_out_one(&mut self, effect: Effect) {
         match effect {
             Effect::Load { object } => self.store.reads.push_back(object),
-            Effect::Reserve(demand) => self.reserve(&demand),
+            Effect::Reserve(demand) => self.reserve(demand),
+            Effect::Withdraw { object } => self.withdraw(object),
             Effect::Unreserve { object, generation, .. } => self.fleet.release(object, generation),
             Effect::Persist { object, persist, record, events, usage } => {
                 self.forget_by_the_flaw(&record);
@@ -115,12 +123,24 @@ impl World {
         }
     }
 
-    fn reserve(&mut self, demand: &Demand) {
+    fn reserve(&mut self, demand: Demand) {
+        let (object, generation) = (demand.object, demand.generation);
+        if let Some(result) = self.fleet.ask(demand) {
+            self.reserved(Turn { object, generation, result });
+        }
+    }
+
+    fn reserved(&mut self, Turn { object, generation, result }: Turn) {
         self.drawn += 1;
         let instance = InstanceId::from_bytes(u128::from(self.drawn).to_be_bytes());
-        let result = self.fleet.reserve(demand).map(|node| (node, instance));
-        let (object, generation) = (demand.object, demand.generation);
+        let result = result.map(|node| (node, instance));
         self.engine.handle(self.now, Input::Reserved { object, generation, result });
+    }
+
+    fn withdraw(&mut self, object: ObjectId) {
+        if let Some(Demand { generation, .. }) = self.fleet.withdraw(object) {
+            self.reserved(Turn { object, generation, result: Err(Refused::NoTurn) });
+        }
     }
 
     fn stop(&mut self, node: &NodeId, stop: Stop) {

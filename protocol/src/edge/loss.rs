@@ -55,6 +55,17 @@ impl Loss {
         is_new
     }
 
+    /// Gives the node up whatever its term is, because somebody knows that it is gone: that many shards have to carry it out.
+    pub fn give_up(&mut self, shards: usize) {
+        // Those that carry out an earlier loss still do so, too.
+        *self = Self { is_lost: true, unsettled: self.unsettled + shards };
+    }
+
+    /// Whether it was given up, and not heard of since.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// A shard has ended what it had there, and will send none of what it had to tell the node.
     pub fn carried_out(&mut self) {
         self.unsettled = self.unsettled.saturating_sub(1);
@@ -128,6 +139,18 @@ mod tests {
         }
         assert_eq!(loss.give(&mut term, 20_000), Ok(Some(stamp(105_000))));
         assert!(!loss.lose(&term, 36_000, 2) && loss.lose(&term, 36_001, 2), "it may be lost again");
+    }
+
+    #[test]
+    fn one_that_is_given_up_by_order_is_promised_nothing_either_until_all_shards_know() {
+        let (mut term, mut loss) = (NodeTerm::starting(0), Loss::default());
+        loss.give_up(1);
+        loss.give_up(1);
+        for _ in 0..2 {
+            assert!(loss.is_lost() && loss.give(&mut term, 20_000).is_err());
+            loss.carried_out();
+        }
+        assert_eq!((loss.give(&mut term, 20_000), loss.is_lost()), (Ok(None), false));
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! The only assumption: both clocks go on while their machines sleep, and at rates within 2 % of each other.
 //!
 //! What fails, and what happens then:
-//! * This edge is restarted: what it gave before is not known any more, and counts as given for a whole term from its start.
+//! * This edge is killed: what it gave before is not known any more, and counts as given for a whole term from its start. Where it
+//!   ends in good order, it gives longer terms before (`stretch`), and the next process is told (`given_before`).
 //! * The node boots: its new stamps are of another boot, and terms of the old one count for nothing there.
 //! * The node lies about its clock: its own instances pause too early or too late. No other node is concerned.
 
@@ -38,12 +39,18 @@ pub struct NodeTerm {
     /// The newest stamp, and when it came.
     heard: Option<(Stamp, u64)>,
     given_ms: u64,
+    stretched_ms: Option<u64>,
 }
 
 impl NodeTerm {
     /// That of a node that an earlier process of this edge may have given a term until just now.
     pub fn starting(now_ms: u64) -> Self {
-        Self { heard: None, given_ms: now_ms.saturating_add(ms(TERM)) }
+        Self { heard: None, given_ms: now_ms.saturating_add(ms(TERM)), stretched_ms: None }
+    }
+
+    /// An earlier process of this edge has given it a term until then.
+    pub fn given_before(&mut self, until_ms: u64) {
+        self.given_ms = self.given_ms.max(until_ms);
     }
 
     /// The node has told what time it is there. An earlier time than it has told before is late news.
@@ -59,17 +66,28 @@ impl NodeTerm {
         self.heard = None;
     }
 
+    /// From now on it is given until this moment: this process is about to end.
+    pub fn stretch(&mut self, until_ms: u64) {
+        self.stretched_ms = Some(until_ms);
+    }
+
     /// The next term, to be sent. None if the node has not told its time: its version keeps no terms.
     pub fn give(&mut self) -> Option<Stamp> {
         let (stamp, came_ms) = self.heard?;
-        self.given_ms = self.given_ms.max(came_ms.saturating_add(ms(TERM)));
-        Some(stamp.after(TERM))
+        let length_ms = self.stretched_ms.map_or(ms(TERM), |until_ms| until_ms.saturating_sub(came_ms));
+        self.given_ms = self.given_ms.max(came_ms.saturating_add(length_ms));
+        Some(stamp.after(Duration::from_millis(length_ms)))
     }
 
     /// When nothing of this edge runs on the node any more, unless a further term is given. None for a node that keeps no
     /// terms.
     pub fn over_ms(&self) -> Option<u64> {
-        self.heard.map(|_| self.given_ms.saturating_add(ms(MARGIN)))
+        self.heard.map(|_| self.given_over_ms())
+    }
+
+    /// The same for whichever node, as no term was given beyond it. One that keeps none runs on all the same.
+    pub fn given_over_ms(&self) -> u64 {
+        self.given_ms.saturating_add(ms(MARGIN))
     }
 
     /// Whether nothing of this edge runs there any more. Never where it keeps no terms, as far as is known.
@@ -113,6 +131,22 @@ mod tests {
         assert_eq!((term.give(), term.over_ms()), (Some(stamp(1, 15_900)), Some(26_000)));
         term.heard(stamp(2, 5), 30_000);
         assert_eq!((term.give(), term.over_ms()), (Some(stamp(2, 15_005)), Some(46_000)));
+    }
+
+    #[test]
+    fn a_process_that_ends_gives_until_a_moment_and_the_next_one_waits_for_it() {
+        let mut term = NodeTerm::starting(0);
+        term.heard(stamp(1, 500), 100_000);
+        term.stretch(220_000);
+        assert_eq!(term.give(), Some(stamp(1, 120_500)));
+        term.heard(stamp(1, 3_500), 103_000);
+        assert_eq!(term.give(), Some(stamp(1, 120_500)));
+        assert_eq!(term.over_ms(), Some(221_000));
+        let mut next = NodeTerm::starting(130_000);
+        next.given_before(220_000);
+        next.heard(stamp(1, 30_600), 130_200);
+        next.give();
+        assert_eq!(next.over_ms(), Some(221_000));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use berth_common::happening::Happening;
 use berth_common::ids::ObjectId;
 use berth_engine::{Record, UsageRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppHistory, CronKey, Delivery, KvChange, LastVersion, ManifestRecord, RegistryRecord, Schedule,
-    SecretRecord, StateChange, StateHead, StoredState, TagRecord, TokenRecord, Write,
+    AppHistory, CronKey, Delivery, KvChange, LastVersion, ManifestRecord, NodeRecord, RegistryRecord,
+    Schedule, SecretRecord, StateChange, StateHead, StoredState, TagRecord, TokenRecord, Write,
 };
 
 /// One line of an export.
@@ -53,6 +54,9 @@ pub(super) enum Entry {
     /// A manifest of a repository. The content of images is not part of an export.
     Image(Box<ManifestRecord>),
     Tag(TagRecord),
+    /// What was ordered of a node.
+    Node(NodeRecord),
+    Happening(Box<Happening>),
 }
 
 impl Entry {
@@ -92,6 +96,8 @@ impl Entry {
             Self::Registry(registry) => Write::Registry(*registry),
             Self::Image(record) => Write::ImageManifest(record),
             Self::Tag(record) => Write::ImageTag(record),
+            Self::Node(record) => Write::Node(record),
+            Self::Happening(happening) => Write::Happening(happening),
         })
     }
 }
@@ -153,7 +159,11 @@ impl Contents {
             Entry::Registry(_) => &mut self.registries,
             Entry::Image(_) => &mut self.images,
             Entry::Tag(_) => &mut self.tags,
-            Entry::LastVersion(_) | Entry::Cron { .. } | Entry::Dead { .. } => return,
+            Entry::LastVersion(_)
+            | Entry::Cron { .. }
+            | Entry::Dead { .. }
+            | Entry::Node(_)
+            | Entry::Happening(_) => return,
         };
         *count += 1;
     }

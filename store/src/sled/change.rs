@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::value::{self, Piece};
 use super::super::{KvChange, StoreError, Write};
+use super::WINDOW;
 use super::catalogue::{manifest_key, tag_key};
 use super::journal::Draft;
 use super::outbox::{dead_key, event_key};
@@ -82,10 +83,21 @@ impl Change {
             }
             Write::Token(token) => vec![Self::put(Table::Tokens, token.id.as_bytes(), token)?],
             Write::RemoveToken(id) => vec![Self::remove(Table::Tokens, id.as_bytes())],
+            Write::Happening(happening) => {
+                vec![Self::put(Table::Happenings, &happening.number.to_be_bytes(), happening)?]
+            }
+            Write::RemoveHappenings(numbers) => {
+                numbers.iter().map(|number| Self::remove(Table::Happenings, &number.to_be_bytes())).collect()
+            }
+            Write::Node(record) => {
+                vec![Self::put(Table::Nodes, record.node.as_str().as_bytes(), record)?]
+            }
+            Write::RemoveNode(node) => vec![Self::remove(Table::Nodes, node.as_str().as_bytes())],
             Write::Usage(usage) => Self::of_usage(usage)?,
             Write::Measured { instance, metered } => {
                 vec![Self::Measured { instance: *instance, metered: metered.clone() }]
             }
+            Write::Window(window) => vec![Self::put(Table::Meta, WINDOW, window)?],
             Write::RemoveUsage(keys) => {
                 let of = |key: &UsageKey| {
                     let estimate = Self::remove(Table::Meta, &estimate_key(key.instance()));

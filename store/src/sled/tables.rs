@@ -44,11 +44,15 @@ pub(crate) enum Table {
     StateParts,
     /// Encrypted secrets that apps share, by store and name.
     StoreSecrets,
+    /// What operators have ordered of nodes, by node.
+    Nodes,
+    /// What has happened to nodes and objects, by number.
+    Happenings,
 }
 
 impl Table {
     /// All tables in the order of their numbers, with their names in the database.
-    pub(super) const ALL: [(Self, &str); 21] = [
+    pub(super) const ALL: [(Self, &str); 23] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -70,6 +74,8 @@ impl Table {
         (Self::States, "states"),
         (Self::StateParts, "state_parts"),
         (Self::StoreSecrets, "store_secrets"),
+        (Self::Nodes, "nodes"),
+        (Self::Happenings, "happenings"),
     ];
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, ObjectKey};
 use berth_common::metering::Metered;
+use berth_common::wire::term::BootId;
 use berth_engine::RecordState;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -98,6 +99,17 @@ fn the_record_of_a_placed_instance_is_not_removed() {
     assert_eq!(names(&store.placed().unwrap()), ["x"]);
     commit(&store, vec![Write::Record(Box::new(record("x", 2, false))), Write::RemoveRecord(id)]);
     assert_eq!(store.load(id).unwrap(), None);
+}
+
+#[test]
+fn the_window_of_the_last_process_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let window = Window { boot: BootId::from_bytes([7; 16]), until_ms: 9, length_ms: 5 };
+    let store = SledStore::open(directory.path()).unwrap();
+    assert_eq!(store.window().unwrap(), None);
+    commit(&store, vec![Write::Window(window)]);
+    drop(store);
+    assert_eq!(SledStore::open(directory.path()).unwrap().window().unwrap(), Some(window));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! result is one word: `ok` if it succeeded, else the error's name, or `killed-by-N`.
 //!
 //! `GET /container/ID/probe/NAME` runs a probe, `/probes` lists them; see `looks` for what only looks around,
-//! `bombs` for what takes a lot of something, `seize` for what keeps it, `vitals` for what a neighbour then gets, and
-//! `script` for what no good server answers.
+//! `bombs` for what takes a lot of something, `seize` for what keeps it, `vitals` for what a neighbour then gets,
+//! `script` for what no good server answers, and `witness` for whether it runs.
 
 mod bombs;
 mod looks;
@@ -12,6 +12,7 @@ mod script;
 mod seize;
 mod sys;
 mod vitals;
+mod witness;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, TcpListener, TcpStream};
@@ -30,6 +31,7 @@ static LISTENER: OnceLock<TcpListener> = OnceLock::new();
 
 fn main() -> std::io::Result<()> {
     looks::remember_descriptors()?;
+    witness::begin()?;
     if std::env::var_os(WAITS).is_some() {
         return wait_for_signal();
     }
@@ -90,6 +92,7 @@ fn answer(path: &[&str]) -> String {
         },
         [.., "seize", name] => seize::seize(name),
         [.., "vitals"] => vitals::all(),
+        [.., "witness"] => witness::answer(),
         [.., "bomb", name, count] => bombs::drop(name, count.parse().unwrap_or(0)),
         _ => "probe\n".to_owned(),
     }

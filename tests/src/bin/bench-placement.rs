@@ -87,6 +87,7 @@ fn demand(object: u32) -> Demand {
         spread: None,
         last_node: None,
         refused_by: [].into(),
+        is_patient: false,
     }
 }
 

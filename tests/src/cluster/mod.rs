@@ -5,6 +5,7 @@ mod end;
 mod node;
 mod start;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -113,6 +114,8 @@ pub struct Cluster {
     label: String,
     setup: Setup,
     nodes: Vec<Node>,
+    /// Nodes that the edge is not configured with from its next start on.
+    left_out: BTreeSet<usize>,
     edge: Option<Process>,
     edge_disk: Option<Small>,
     address: SocketAddr,
@@ -231,6 +234,11 @@ impl Cluster {
         self.nodes[index].supervisor.as_ref().context("the supervisor was killed")
     }
 
+    /// Has the edge not be configured with a node any more, from its next start on.
+    pub fn leave_out(&mut self, index: usize) {
+        self.left_out.insert(index);
+    }
+
     /// SIGKILL to the edge.
     pub fn kill_edge(&mut self) -> Result<()> {
         self.edge.take().context("the edge was killed before")?.kill()
@@ -243,11 +251,16 @@ impl Cluster {
         self.until_connected().await
     }
 
-    /// Ends the edge in good order, with its exit code, and starts another.
-    pub async fn restart_edge(&mut self) -> Result<()> {
+    /// Ends the edge in good order, with its exit code.
+    pub async fn end_edge(&mut self) -> Result<()> {
         let mut edge = self.edge.take().context("the edge was killed before")?;
         edge.signal(Signal::SIGTERM)?;
-        end_in_order(edge).await?;
+        end_in_order(edge).await
+    }
+
+    /// The same, and starts another.
+    pub async fn restart_edge(&mut self) -> Result<()> {
+        self.end_edge().await?;
         self.start_edge()?;
         self.until_connected().await
     }

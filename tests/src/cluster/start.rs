@@ -1,5 +1,6 @@
 //! How a cluster is started: directories and certificates, then each node's supervisor and agent, then the edge.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -75,6 +76,7 @@ impl Cluster {
             label,
             setup,
             nodes,
+            left_out: BTreeSet::new(),
             edge,
             edge_disk,
             address,
@@ -190,7 +192,8 @@ impl Cluster {
     /// Starts the edge (again).
     pub fn start_edge(&mut self) -> Result<()> {
         let through = |node: &Node| node.relay.as_ref().map_or(node.address, Relay::address);
-        let nodes: Vec<_> = self.nodes.iter().map(|node| (node.name.clone(), through(node))).collect();
+        let configured = self.nodes.iter().enumerate().filter(|(index, _)| !self.left_out.contains(index));
+        let nodes: Vec<_> = configured.map(|(_, node)| (node.name.clone(), through(node))).collect();
         let mut listen = self.address;
         if self.crowd.is_some() {
             listen.set_ip(Ipv4Addr::UNSPECIFIED.into());
@@ -219,7 +222,8 @@ impl Cluster {
 
     /// Waits until the edge is connected with every node that is not a stranger.
     pub async fn until_connected(&mut self) -> Result<()> {
-        let (admin, expected) = (self.admin(), self.setup.nodes - self.setup.strangers);
+        let admin = self.admin();
+        let expected = self.setup.nodes - self.setup.strangers - self.left_out.len();
         ready::until_connected(expected, START_TIMEOUT, async || {
             Ok(admin.nodes().await?.iter().filter(|node| node.connected).count())
         })

@@ -4,6 +4,7 @@
 mod bad_input;
 mod behind_proxy;
 mod bulk;
+mod chaos;
 mod crowds;
 mod dev;
 mod differential;
@@ -27,6 +28,7 @@ mod node_restart;
 mod node_stop;
 mod nodes;
 mod objects;
+mod operate;
 mod proxying;
 mod recovery;
 mod script;

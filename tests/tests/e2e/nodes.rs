@@ -5,20 +5,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::host::signal;
 use berth_tests::scenario::{Outcome, scenario};
 use berth_tests::{cgroup, wait};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 /// How long after the last word of an edge everything must be paused: a term, and much for a busy machine.
 const PAUSED_WITHIN: Duration = Duration::from_secs(40);
+/// A term, and a little.
+const LONGER_THAN_A_TERM: Duration = Duration::from_secs(18);
 /// How long it may take to go on: to connect, to account, to resume.
 const RESUMED_WITHIN: Duration = Duration::from_secs(30);
-
-/// Signals a process by its number.
-fn signal(pid: u32, signal: Signal) -> Result<()> {
-    Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
-}
 
 /// Whether all of a node's instances are paused, and how many they are.
 fn paused(cluster: &Cluster, index: usize) -> (bool, usize) {
@@ -27,102 +24,101 @@ fn paused(cluster: &Cluster, index: usize) -> (bool, usize) {
     (groups.iter().all(|name| cgroup::is_frozen(&group(name))), groups.len())
 }
 
-async fn until_paused(cluster: &Cluster, index: usize) -> Result<()> {
-    wait::until("the instance to be paused", PAUSED_WITHIN, async || {
-        ensure!(paused(cluster, index) == (true, 1), "paused: {:?}", paused(cluster, index));
+/// Waits until the one instance of each of these nodes is paused.
+async fn until_paused(cluster: &Cluster, nodes: &[usize]) -> Result<()> {
+    wait::until("the instances to be paused", PAUSED_WITHIN, async || {
+        for node in nodes {
+            ensure!(paused(cluster, *node) == (true, 1), "node {node}: {:?}", paused(cluster, *node));
+        }
         Ok(())
     })
     .await
 }
 
-/// The same instance answers again, without having been restarted.
-async fn until_goes_on(cluster: &Cluster, before: (&str, &str)) -> Result<()> {
-    wait::until("the instance to go on", RESUMED_WITHIN, async || {
-        let now = who(cluster).await?;
-        ensure!((now.0.as_str(), now.1.as_str()) == before, "{now:?} answers, and not {before:?}");
-        Ok(())
-    })
-    .await
-}
+/// An instance that answers, and its first process.
+type Who = (String, String);
 
-/// The instance that answers, and its first process.
-async fn who(cluster: &Cluster) -> Result<(String, String)> {
-    let answer = cluster.client().get("/container/1/instance").await?.success()?;
+async fn who(cluster: &Cluster, object: usize) -> Result<Who> {
+    let answer = cluster.client().get(&format!("/container/{object}/instance")).await?.success()?;
     let boot = answer.headers.get("x-boot").and_then(|boot| boot.to_str().ok()).unwrap_or_default();
     Ok((answer.instance()?, boot.to_owned()))
 }
 
-/// One node with an instance that serves. Something happens, it is paused; that is undone, and it goes on.
-fn pauses_and_goes_on(
-    happens: impl AsyncFnOnce(&mut Cluster) -> Result<()>,
-    undone: impl AsyncFnOnce(&mut Cluster) -> Result<()>,
-) -> Outcome {
-    scenario(Setup::nodes(1), async |cluster| {
-        cluster.deploy(&App { more: "prepared = 0", ..App::default() }).await?;
-        let before = who(cluster).await?;
-        // Longer than a term: it is renewed.
-        tokio::time::sleep(Duration::from_secs(18)).await;
-        ensure!(paused(cluster, 0) == (false, 1) && who(cluster).await? == before, "it does not serve on");
-        happens(cluster).await?;
-        until_paused(cluster, 0).await?;
-        undone(cluster).await?;
-        until_goes_on(cluster, (&before.0, &before.1)).await
+/// The same instances answer again, without having been restarted.
+async fn until_go_on(cluster: &Cluster, before: &[Who]) -> Result<()> {
+    wait::until("the instances to go on", RESUMED_WITHIN, async || {
+        for (object, before) in before.iter().enumerate() {
+            let now = who(cluster, object).await?;
+            ensure!(now == *before, "{now:?} answers, and not {before:?}");
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Nodes with one object each, none of which is ever given up; they have served for longer than a term.
+fn one_object_a_node(nodes: usize, steps: impl AsyncFnOnce(&mut Cluster, &[Who]) -> Result<()>) -> Outcome {
+    let edge_options = vec!["--node-loss".to_owned(), "never".to_owned()];
+    scenario(Setup { edge_options, ..Setup::nodes(nodes) }, async |cluster| {
+        // More than half of what each node says that it has.
+        let app = App { memory: "40GiB", more: "prepared = 0", ..App::default() };
+        cluster.deploy(&app).await?;
+        let mut before = Vec::new();
+        for object in 0..nodes {
+            before.push(who(cluster, object).await?);
+        }
+        tokio::time::sleep(LONGER_THAN_A_TERM).await;
+        ensure!(
+            (0..nodes).all(|node| paused(cluster, node) == (false, 1)),
+            "not one a node, or one is paused"
+        );
+        until_go_on(cluster, &before).await?;
+        steps(cluster, &before).await
     })
 }
 
 #[test]
-fn an_instance_pauses_while_its_agent_is_stopped() -> Outcome {
-    pauses_and_goes_on(
-        async |cluster| signal(cluster.agent(0)?.pid(), Signal::SIGSTOP),
-        async |cluster| signal(cluster.agent(0)?.pid(), Signal::SIGCONT),
-    )
+fn instances_pause_while_whatever_of_their_node_is_gone_and_go_on_where_they_were() -> Outcome {
+    one_object_a_node(4, async |cluster, before| {
+        let agents = [cluster.agent(0)?.pid(), cluster.agent(2)?.pid(), cluster.agent(3)?.pid()];
+        let supervisor = cluster.supervisor(2)?.pid();
+        agents.into_iter().try_for_each(|agent| signal(agent, Signal::SIGSTOP))?;
+        cluster.kill_agent(1)?;
+        // Its shims pause what the supervisor does not, and the other way round.
+        signal(supervisor, Signal::SIGSTOP)?;
+        cluster.signal_shims(3, Signal::SIGSTOP)?;
+        until_paused(cluster, &[0, 1, 2, 3]).await?;
+        cluster.signal_shims(3, Signal::SIGCONT)?;
+        signal(supervisor, Signal::SIGCONT)?;
+        cluster.start_agent(1)?;
+        agents.into_iter().try_for_each(|agent| signal(agent, Signal::SIGCONT))?;
+        until_go_on(cluster, before).await
+    })
 }
 
 #[test]
-fn an_instance_pauses_while_its_agent_is_gone_and_the_next_agent_does_not_wake_it_by_itself() -> Outcome {
-    pauses_and_goes_on(
-        async |cluster| cluster.kill_agent(0),
-        async |cluster| {
-            cluster.kill_edge()?;
-            cluster.start_agent(0)?;
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            ensure!(paused(cluster, 0) == (true, 1), "nobody has asked for it");
-            cluster.start_edge()
-        },
-    )
+fn instances_pause_while_their_edge_is_gone_and_an_agent_that_is_restarted_wakes_none() -> Outcome {
+    one_object_a_node(2, async |cluster, before| {
+        cluster.kill_edge()?;
+        until_paused(cluster, &[0, 1]).await?;
+        cluster.kill_agent(0)?;
+        cluster.start_agent(0)?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        ensure!(paused(cluster, 0) == (true, 1), "nobody has asked for it");
+        cluster.start_edge()?;
+        until_go_on(cluster, before).await
+    })
 }
 
 #[test]
-fn a_shim_pauses_its_instance_while_the_supervisor_is_stopped_too() -> Outcome {
-    pauses_and_goes_on(
-        async |cluster| {
-            signal(cluster.agent(0)?.pid(), Signal::SIGSTOP)?;
-            signal(cluster.supervisor(0)?.pid(), Signal::SIGSTOP)
-        },
-        async |cluster| {
-            signal(cluster.supervisor(0)?.pid(), Signal::SIGCONT)?;
-            signal(cluster.agent(0)?.pid(), Signal::SIGCONT)
-        },
-    )
-}
-
-#[test]
-fn the_supervisor_pauses_an_instance_whose_shim_is_stopped() -> Outcome {
-    pauses_and_goes_on(
-        async |cluster| {
-            cluster.signal_shims(0, Signal::SIGSTOP)?;
-            signal(cluster.agent(0)?.pid(), Signal::SIGSTOP)
-        },
-        async |cluster| {
-            cluster.signal_shims(0, Signal::SIGCONT)?;
-            signal(cluster.agent(0)?.pid(), Signal::SIGCONT)
-        },
-    )
-}
-
-#[test]
-fn instances_pause_while_their_edge_is_gone() -> Outcome {
-    pauses_and_goes_on(async |cluster| cluster.kill_edge(), async |cluster| cluster.start_edge())
+fn instances_go_on_while_their_edge_is_away_after_it_was_told_to_end() -> Outcome {
+    one_object_a_node(2, async |cluster, before| {
+        cluster.end_edge().await?;
+        tokio::time::sleep(LONGER_THAN_A_TERM).await;
+        ensure!((0..2).all(|node| paused(cluster, node) == (false, 1)), "one is paused");
+        cluster.start_edge()?;
+        until_go_on(cluster, before).await
+    })
 }
 
 /// The objects that answer, and where: each by its instance.
@@ -201,9 +197,9 @@ fn lost_and_found(
         .await?;
         eprintln!("answered elsewhere after {:?}", silent.elapsed());
         let second = placed(cluster).await?;
-        for number in 0..OBJECTS {
+        for (number, placed) in second.iter().enumerate() {
             let expected = if lost.contains(&number) { 2 } else { 1 };
-            ensure!(second[number] == (expected, "n2".to_owned()), "object {number}: {:?}", second[number]);
+            ensure!(*placed == (expected, "n2".to_owned()), "object {number}: {placed:?}");
         }
         comes_back(cluster).await?;
         wait::until("what the node still has to be ended", RESUMED_WITHIN, async || {

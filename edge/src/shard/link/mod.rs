@@ -86,8 +86,10 @@ pub(crate) enum Command {
 pub(crate) type Links = HashMap<NodeId, LinkHandle>;
 
 /// A handle to a link, for the rest of the shard.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct LinkHandle {
+    node: NodeId,
+    nodes: Arc<Nodes>,
     /// Not bounded by itself: the engine sends a node at most a start, a forget and a few stops per instance, and
     /// reserves room on the node for each instance first. Further stops come only from API orders, each of which waits
     /// for a write.
@@ -114,6 +116,11 @@ impl LinkHandle {
     /// The instances whose starts were queued or sent, and that the node has not replied to.
     pub(crate) fn unsettled(&self) -> HashSet<InstanceId> {
         self.unsettled.all()
+    }
+
+    /// How long it takes until the node, if it is silent, is given up.
+    pub(crate) fn given_up_in(&self) -> Option<Duration> {
+        self.nodes.given_up_in(&self.node)
     }
 
     /// Opens a stream to a port of an instance of this app, on a connection that `connected` has given.
@@ -209,6 +216,7 @@ impl Link {
         let (connection, connected) = watch::channel(None);
         let unsettled = Unsettled::default();
         let outbox = Outbox::new(unsettled.clone());
+        let (node_of, nodes_of) = (node.clone(), Arc::clone(&nodes));
         let link = Self {
             node,
             address,
@@ -229,7 +237,16 @@ impl Link {
             heard_ms: None,
         };
         let streams = Shared::streams();
-        (link, LinkHandle { commands: sender, unsettled, connection: connected, streams, unread })
+        let handle = LinkHandle {
+            node: node_of,
+            nodes: nodes_of,
+            commands: sender,
+            unsettled,
+            connection: connected,
+            streams,
+            unread,
+        };
+        (link, handle)
     }
 
     /// Keeps the connection up until the edge stops.
@@ -307,6 +324,12 @@ impl Link {
         if was_up {
             self.heard_ms = Some(wall_ms());
             self.nodes.down(&self.node);
+        }
+        if let Err(error) = ended.as_ref()
+            && was_up
+            && !stop.is_cancelled()
+        {
+            self.nodes.silent(&self.node, &error.to_string());
         }
         match ended {
             Err(error) if !stop.is_cancelled() => self.give_up(&connection, &error, stop).await,

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use quinn::{Connection, RecvStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use super::data::{DataConnection, DataDial};
 use super::outbox::PendingCall;
 use super::trust::{self, Excess, Known, MAX_STATUS_BYTES, Pace, Report};
 use super::{Command, DialError, Link, OBSERVED_TERM};
-use crate::nodes::GivenUp;
+use crate::nodes::{GivenUp, Nodes};
 use crate::prepared::PreparedContainers;
 use crate::shard::tunnel;
 use crate::terms::RENEW_EVERY;
@@ -120,8 +120,10 @@ struct Session {
     calls: FuturesUnordered<BoxFuture<'static, Answered>>,
     updates: mpsc::Receiver<Result<WatchEvent, CallError>>,
     /// None if another link of the node renews its terms.
-    renew: Option<Interval>,
+    renew: Option<Renewals>,
     look: Interval,
+    /// Whether the node is drained, and nothing is to be kept prepared on it.
+    drained: bool,
     packets: u64,
     quiet: u32,
     /// Checks until the node is asked for its room again; none while that has no answer, or if another link asks.
@@ -160,7 +162,7 @@ impl Link {
         let mut session = Session::new(connection.clone(), data, updates);
         // As with the prepared containers, one link of a node is enough.
         session.room_in = self.prepared.is_some().then_some(1);
-        session.renew = self.prepared.is_some().then(|| every(RENEW_EVERY));
+        session.renew = self.prepared.is_some().then(|| Renewals::of(&self.nodes));
         let ended = self.up(session, stop).await;
         drop(reader);
         ended
@@ -300,14 +302,27 @@ impl Link {
                     Some(Err(error)) => return Err(SessionError::Call { call: "watch", error }),
                     None => return Err(SessionError::WatchEnded),
                 },
-                prepare = changed(&mut self.prepared) => session.send(Sent::Prepare, Call::Prepare(prepare)),
-                () = tick(&mut session.renew) => self.renew(&session)?,
+                prepare = changed(&mut self.prepared) => {
+                    let prepare = if session.drained { Prepare::default() } else { prepare };
+                    session.send(Sent::Prepare, Call::Prepare(prepare));
+                }
+                () = due(&mut session.renew) => self.renew(&session)?,
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
                     session.look_for_life();
                     session.ask_for_room();
+                    self.look_whether_drained(&mut session);
                 }
             }
+        }
+    }
+
+    /// On a drained node nothing is kept prepared.
+    fn look_whether_drained(&mut self, session: &mut Session) {
+        let drained = self.nodes.drained_ms(&self.node).is_some();
+        let changed = std::mem::replace(&mut session.drained, drained) != drained;
+        if let Some(prepared) = self.prepared.as_mut().filter(|_| changed) {
+            prepared.mark_changed();
         }
     }
 
@@ -385,6 +400,7 @@ impl Session {
             updates,
             renew: None,
             look: every(LOOK_EVERY),
+            drained: false,
             packets: 0,
             quiet: 0,
             room_in: None,
@@ -422,11 +438,25 @@ fn every(period: Duration) -> Interval {
     interval
 }
 
-/// The next tick; never, if there are none.
-async fn tick(interval: &mut Option<Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
-        None => std::future::pending().await,
+/// When terms are renewed: regularly, and when it is asked for.
+struct Renewals {
+    regular: Interval,
+    asked: watch::Receiver<()>,
+}
+
+impl Renewals {
+    fn of(nodes: &Nodes) -> Self {
+        Self { regular: every(RENEW_EVERY), asked: nodes.renewals() }
+    }
+}
+
+/// Completes when terms are to be renewed; never, if another link does that.
+async fn due(renewals: &mut Option<Renewals>) {
+    let Some(Renewals { regular, asked }) = renewals else { return std::future::pending().await };
+    tokio::select! {
+        _ = regular.tick() => {}
+        // The sender lives as long as the edge.
+        Ok(()) = asked.changed() => {}
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use berth_common::ids::{InstanceId, MAX_LABEL_BYTES};
+use berth_common::spec::{MAX_LABELS, label_fault};
 use berth_common::wire::call::{InstanceStatus, Phase, Room, Welcome};
 
 /// Instances that a node may report at the beginning: an agent keeps as many, ended ones included.
@@ -40,6 +41,11 @@ pub(super) fn welcome(mut welcome: Welcome) -> Result<Welcome, Excess> {
     }
     cut(&mut welcome.version);
     welcome.region.iter_mut().for_each(cut);
+    // No honest agent takes others from its owner.
+    welcome.labels.retain(|key, value| label_fault(key).is_none() && label_fault(value).is_none());
+    while welcome.labels.len() > MAX_LABELS {
+        welcome.labels.pop_last();
+    }
     Ok(welcome)
 }
 

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use berth_common::happening::HappeningKind;
 use berth_common::ids::{InstanceId, NodeId, ObjectId};
 use berth_common::metering::Metered;
-use berth_common::outcome::Outcome;
+use berth_common::outcome::{ExitReason, Outcome};
+use berth_engine::{Effect, RecordState, Refused};
 use berth_store::{StoreError, Write};
 
 use super::{Objects, Told};
@@ -33,6 +35,41 @@ impl Objects {
         }
     }
 
+    /// Tells what the loss of a node has done to its objects: that each was given up, and is started elsewhere.
+    pub(super) fn note_loss(&self, effect: &Effect) {
+        let happenings = self.deps.nodes.happenings();
+        match effect {
+            Effect::Persist { record, usage, .. } => {
+                let RecordState::Stopped { outcome: Some(outcome) } = &record.state else { return };
+                if outcome.reason == ExitReason::NodeLost {
+                    let node = usage.as_ref().map(|usage| &usage.node);
+                    let why = outcome.message.clone().unwrap_or_default();
+                    happenings.object(HappeningKind::ObjectGivenUp, &record.key, node, why);
+                }
+            }
+            Effect::Start { node, start, .. } if self.was_lost(start.object.id()) => {
+                let told = "its last container was lost with its node";
+                happenings.object(HappeningKind::ObjectRestarted, &start.object, Some(node), told);
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells that an object is not started elsewhere whose node was lost, if that is so.
+    pub(super) fn note_unplaced(&self, object: ObjectId, result: &Result<(NodeId, InstanceId), Refused>) {
+        if let Err(refused) = result
+            && self.was_lost(object)
+            && let Some(key) = self.engine.key(object)
+        {
+            let happenings = self.deps.nodes.happenings();
+            happenings.object(HappeningKind::ObjectRefused, key, None, refused.to_string());
+        }
+    }
+
+    fn was_lost(&self, object: ObjectId) -> bool {
+        self.engine.last_end(object) == Some(ExitReason::NodeLost)
+    }
+
     /// If it cannot be written, the node keeps it, and tells of it again on its next connection.
     pub(super) fn replace_estimate(&self, node: NodeId, instance: InstanceId, metered: Box<Metered>) {
         let links = Arc::clone(&self.deps.links);
@@ -40,7 +77,7 @@ impl Objects {
             (Ok(()), Some(link)) => link.send(Command::Forget(instance)),
             (Ok(()), None) => {}
             (Err(error), _) => {
-                tracing::warn!(%instance, %error, "the usage of a given-up instance was not written")
+                tracing::warn!(%instance, %error, "the usage of a given-up instance was not written");
             }
         };
         self.deps.store.commit(vec![Write::Measured { instance, metered }], Box::new(done));

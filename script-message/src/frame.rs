@@ -108,7 +108,7 @@ impl<T: Direction> Inbound<T> {
     }
 
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.buffer.capacity()
     }
 

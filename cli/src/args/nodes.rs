@@ -1,0 +1,79 @@
+//! The arguments of `berth nodes`.
+
+use berth_common::ids::NodeId;
+use clap::{Args, Subcommand};
+
+use super::{AdminArgs, EXIT_CODES, Show};
+
+/// Arguments of `berth nodes`.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+pub(crate) struct Nodes {
+    #[command(subcommand)]
+    pub(crate) command: Option<NodeCommand>,
+    #[command(flatten)]
+    pub(crate) show: Show,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Empty a node: the edge puts nothing new on it, and ends what it has there
+    ///
+    /// Each container gets SIGTERM and the grace of its class once no request holds it, and after a minute in any case. Objects that are asked
+    /// for start on other nodes. The node stays drained, also over restarts of the edge, until `berth nodes undrain`. Containers that
+    /// other edges have on it are not concerned: `berth-agent drain`, on the node, ends all.
+    #[command(after_help = EXIT_CODES)]
+    Drain {
+        /// The node
+        node: NodeId,
+        /// Return at once, not when the node is empty
+        #[arg(long)]
+        no_wait: bool,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Have a drained node take containers again
+    #[command(after_help = EXIT_CODES)]
+    Undrain {
+        /// The node
+        node: NodeId,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+    /// Give up what a node has that is gone for good: its objects can start elsewhere then
+    ///
+    /// Asks first. Also for a node that the edge is not configured with any more, but still waits for. Refused while the node is
+    /// connected, and until the term of what it runs is over.
+    #[command(after_help = EXIT_CODES)]
+    Forget {
+        /// The node
+        node: NodeId,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::args::Args;
+
+    #[test]
+    fn nodes_are_shown_without_a_word_and_ordered_with_one() {
+        let parses = |words: &[&str]| Args::try_parse_from(["berth", "nodes"].iter().chain(words)).is_ok();
+        assert!(parses(&[]) && parses(&["--json"]) && parses(&["--wide", "--admin-socket", "/s"]));
+        assert!(parses(&["drain", "n1", "--no-wait"]) && parses(&["undrain", "n1", "--admin-socket", "/s"]));
+        assert!(parses(&["forget", "n1", "-y"]) && parses(&["forget", "n1", "--dry-run"]));
+        assert!(!parses(&["drain"]) && !parses(&["forget", "a/b"]) && !parses(&["--json", "drain", "n1"]));
+    }
+}

@@ -1,0 +1,138 @@
+//! The nodes, and orders to them: to put nothing new on one and empty it, to use it again, to give it up for good.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use berth_api::edge::{NodeList, NodeOrder, NodeOrdered, ObjectOnNode};
+use berth_common::clock::wall_ms;
+use berth_common::happening::HappeningKind;
+use berth_common::ids::{NodeId, ObjectKey};
+use berth_engine::{Input, ObjectView};
+use berth_store::{self as store, NodeRecord, Write};
+
+use super::Admin;
+use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
+use super::read::{self, OptionalBody};
+use crate::nodes::{Given, StillThere};
+
+/// Most objects that an answer names: enough to see what they are.
+const MAX_NAMED: usize = 1_000;
+
+type Ordered = Result<Json<NodeOrdered>, Problem>;
+
+impl From<StillThere> for Problem {
+    fn from(still: StillThere) -> Self {
+        Self::new(StatusCode::CONFLICT, "the node may still be there", still.to_string())
+    }
+}
+
+/// Lists the nodes with their capacity, whether they are connected and how long they were not heard of.
+#[utoipa::path(get, path = "/v1/nodes", tag = "edge", responses((status = 200, body = NodeList), Denied))]
+pub(super) async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
+    Json(NodeList { nodes: admin.nodes.views() })
+}
+
+/// Drains a node: this edge puts nothing new on it, and ends what it has there, each container once no request holds it, and all
+/// after a minute; with SIGTERM and the grace of its class. That lasts until `undrain`, also over restarts of the edge. Answered
+/// once it is durable, with what is to end.
+#[utoipa::path(post, path = "/v1/nodes/{node}/drain", tag = "edge", request_body = Option<NodeOrder>,
+    params(("node" = String, Path)), responses((status = 200, body = NodeOrdered), Denied, Wrong, Missing))]
+pub(super) async fn drain(
+    State(admin): State<Arc<Admin>>,
+    Path(node): Path<String>,
+    OptionalBody(NodeOrder { dry_run }): OptionalBody<NodeOrder>,
+) -> Ordered {
+    let node = admin.configured(&node)?;
+    // Whoever drains it again does not begin anew with the patience for what is held.
+    if !dry_run && admin.nodes.drained_ms(&node).is_none() {
+        let drained_ms = wall_ms();
+        let record = NodeRecord { node: node.clone(), drained_ms };
+        store::write(&*admin.store, Write::Node(record)).await?;
+        admin.nodes.drain(&node, Some(drained_ms));
+        tracing::info!(%node, "node drained by order");
+        let told = "by order: what is there ends, and nothing new is put there";
+        admin.nodes.happenings().node(HappeningKind::NodeDrained, &node, told);
+    }
+    Ok(Json(admin.ordered(node, true, false).await))
+}
+
+/// Has a drained node take containers of this edge again. One that its own agent has drained stays so.
+#[utoipa::path(post, path = "/v1/nodes/{node}/undrain", tag = "edge", request_body = Option<NodeOrder>,
+    params(("node" = String, Path)), responses((status = 200, body = NodeOrdered), Denied, Wrong, Missing))]
+pub(super) async fn undrain(
+    State(admin): State<Arc<Admin>>,
+    Path(node): Path<String>,
+    OptionalBody(NodeOrder { dry_run }): OptionalBody<NodeOrder>,
+) -> Ordered {
+    let node = admin.configured(&node)?;
+    if !dry_run && admin.nodes.drained_ms(&node).is_some() {
+        store::write(&*admin.store, Write::RemoveNode(node.clone())).await?;
+        admin.nodes.drain(&node, None);
+        // Requests may wait for a node.
+        admin.mailboxes.iter().for_each(|mailbox| mailbox.input(Input::NodeOpened));
+        tracing::info!(%node, "node in use again by order");
+        admin.nodes.happenings().node(HappeningKind::NodeUndrained, &node, "by order");
+    }
+    Ok(Json(admin.ordered(node, true, false).await))
+}
+
+/// Gives up for good what a node has, which is gone: its containers count as ended (`node_lost`), and their objects are started on
+/// other nodes when they are asked for. Refused (409) while the node is connected, or while what it runs may go on without
+/// a word of this edge: the answer says until when.
+#[utoipa::path(post, path = "/v1/nodes/{node}/forget", tag = "edge", request_body = Option<NodeOrder>,
+    params(("node" = String, Path)),
+    responses((status = 200, body = NodeOrdered), Denied, Wrong, Missing, Conflicting))]
+pub(super) async fn forget(
+    State(admin): State<Arc<Admin>>,
+    Path(node): Path<String>,
+    OptionalBody(NodeOrder { dry_run }): OptionalBody<NodeOrder>,
+) -> Ordered {
+    let node: NodeId = read::name("node", &node)?;
+    if !admin.nodes.is_known(&node) {
+        return Err(no_node(&node));
+    }
+    let Given { is_configured, may_run, .. } = admin.nodes.may_forget(&node)?;
+    let ordered = admin.ordered(node.clone(), is_configured, may_run).await;
+    if !dry_run {
+        let lost = admin.nodes.forget(&node, admin.mailboxes.len())?.lost;
+        tracing::warn!(%node, objects = ordered.count, "a node is forgotten by order: what it had is given up");
+        let told = format!("by order: what it had is given up, of {} objects", ordered.count);
+        admin.nodes.happenings().node(HappeningKind::NodeForgotten, &node, told);
+        for mailbox in &admin.mailboxes {
+            mailbox.input(Input::NodeLost { node: node.clone(), heard_ms: lost.heard_ms });
+        }
+        store::write(&*admin.store, Write::RemoveNode(node)).await?;
+    }
+    Ok(Json(ordered))
+}
+
+fn no_node(node: &NodeId) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no such node", format!("there is no node `{node}`"))
+}
+
+impl Admin {
+    /// A node that the edge is configured with.
+    fn configured(&self, node: &str) -> Result<NodeId, Problem> {
+        let node: NodeId = read::name("node", node)?;
+        if self.nodes.names().contains(&node) { Ok(node) } else { Err(no_node(&node)) }
+    }
+
+    /// What an order to a node is about: the objects that have a container there.
+    async fn ordered(&self, node: NodeId, configured: bool, may_run: bool) -> NodeOrdered {
+        let mut objects = Vec::new();
+        for mailbox in &self.mailboxes {
+            let there = mailbox.views().await.into_iter().filter(|view| view.node.as_ref() == Some(&node));
+            objects.extend(there.map(object));
+        }
+        let count = objects.len();
+        objects.sort();
+        objects.truncate(MAX_NAMED);
+        NodeOrdered { node, configured, may_run, count, objects }
+    }
+}
+
+fn object(ObjectView { id, key: ObjectKey { app, class, name }, .. }: ObjectView) -> ObjectOnNode {
+    ObjectOnNode { app, class, name, id }
+}
