@@ -27,6 +27,8 @@ pub(crate) enum Flaw {
     BootsAlike,
     /// A new process takes what it does not reach for gone.
     NextProcessWaitsForNothing,
+    /// An edge that ends gives long terms without having written that.
+    WindowNotWritten,
     /// What was to be sent to a lost node is still sent.
     LostOrdersKept,
     /// A lost node gets terms before the loss was carried out.
@@ -45,7 +47,7 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// Those that break a promise whatever else happens.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::TermFromReceipt,
         Self::StartWithoutTerm,
         Self::ResumeWithoutTerm,
@@ -58,6 +60,7 @@ impl Flaw {
         Self::AgentForgets,
         Self::BootsAlike,
         Self::NextProcessWaitsForNothing,
+        Self::WindowNotWritten,
         Self::LostOrdersKept,
         Self::PromisedWhileLost,
         Self::ForgetBeforeDurable,

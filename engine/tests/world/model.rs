@@ -255,6 +255,7 @@ impl World {
                 }
             }
             Action::Suspend { node, suspended } => self.nodes[node].suspend(suspended),
+            Action::EndEdge { written, window_ms, away_ms } => self.end_edge(written, window_ms, away_ms),
             Action::EdgeSleeps(ms) => self.edge_sleeps(ms),
             Action::ShardLags(lags) => self.shard_lags = lags,
             Action::LinkLags { node, lags } => {

@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use crate::actions::{Action, paces, silent_action};
+use crate::actions::{Action, end_edge, paces, silent_action};
 use crate::flaw::Flaw;
 use crate::machine::Pace;
 use crate::model::{NODES, World};
@@ -52,11 +52,12 @@ fn falls_silent(node: usize) -> impl Strategy<Value = Vec<Action>> {
     let long = (16_000u64..20_000).prop_map(Action::Advance);
     let short = (1_100u64..5_000).prop_map(Action::Advance);
     let crash = any::<Index>().prop_map(|written| Action::CrashEdge { written });
-    let cut_long = long.prop_map(move |long| vec![cut.clone(), long]);
+    let cut_long = long.clone().prop_map(move |long| vec![cut.clone(), long]);
     prop_oneof![
         4 => cut_long.clone(),
         2 => cut_long.prop_map(|cut| [vec![Action::ShardLags(true)], cut].concat()),
         1 => (crash, short).prop_map(move |(crash, short)| vec![crash, Action::ConnectInVain(node), Action::Connect(1 - node), short]),
+        1 => (end_edge(), long).prop_map(move |(end, long)| vec![end, Action::ConnectInVain(node), Action::Connect(1 - node), long]),
         1 => Just(Vec::new()),
     ]
 }

@@ -40,6 +40,8 @@ pub(crate) struct Store {
     pub(crate) lives: BTreeMap<(u64, InstanceId), UsageRecord>,
     pub(crate) writes: VecDeque<Written>,
     pub(crate) reads: VecDeque<ObjectId>,
+    /// Until when an edge that has ended in good order has given terms.
+    pub(crate) window_ms: u64,
     /// A node that has to tell again what it has measured, as that could not be written.
     pub(crate) untold: Option<NodeId>,
 }
