@@ -29,6 +29,8 @@ pub(crate) enum Flaw {
     NextProcessWaitsForNothing,
     /// An edge that ends gives long terms without having written that.
     WindowNotWritten,
+    /// Long terms do not allow for clocks that are slow.
+    LongTermsAsGiven,
     /// What was to be sent to a lost node is still sent.
     LostOrdersKept,
     /// A lost node gets terms before the loss was carried out.
@@ -47,7 +49,7 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// Those that break a promise whatever else happens.
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 20] = [
         Self::TermFromReceipt,
         Self::StartWithoutTerm,
         Self::ResumeWithoutTerm,
@@ -61,6 +63,7 @@ impl Flaw {
         Self::BootsAlike,
         Self::NextProcessWaitsForNothing,
         Self::WindowNotWritten,
+        Self::LongTermsAsGiven,
         Self::LostOrdersKept,
         Self::PromisedWhileLost,
         Self::ForgetBeforeDurable,

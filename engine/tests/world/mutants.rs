@@ -56,10 +56,26 @@ fn falls_silent(node: usize) -> impl Strategy<Value = Vec<Action>> {
     prop_oneof![
         4 => cut_long.clone(),
         2 => cut_long.prop_map(|cut| [vec![Action::ShardLags(true)], cut].concat()),
-        1 => (crash, short).prop_map(move |(crash, short)| vec![crash, Action::ConnectInVain(node), Action::Connect(1 - node), short]),
-        1 => (end_edge(), long).prop_map(move |(end, long)| vec![end, Action::ConnectInVain(node), Action::Connect(1 - node), long]),
+        1 => (crash, short).prop_map(move |(crash, short)| in_vain(node, crash, short)),
+        1 => (end_edge(), long.clone()).prop_map(move |(end, long)| in_vain(node, end, long)),
+        1 => (end_late(), long).prop_map(move |(end, long)| in_vain(node, end, long)),
         1 => Just(Vec::new()),
     ]
+}
+
+/// The edge is back after this, and hears the node once.
+fn in_vain(node: usize, ends: Action, then: Action) -> Vec<Action> {
+    vec![ends, Action::ConnectInVain(node), Action::Connect(1 - node), then]
+}
+
+/// The edge ends for nearly as long as it has said: but for the time in which the next process gives nothing up.
+fn end_late() -> impl Strategy<Value = Action> {
+    let times = (60_000u64..300_000, 14_500u64..17_000);
+    (any::<Index>(), times).prop_map(|(written, (window_ms, left_ms))| Action::EndEdge {
+        written,
+        window_ms,
+        away_ms: window_ms - left_ms,
+    })
 }
 
 fn is_replaced(node: usize) -> impl Strategy<Value = Vec<Action>> {
