@@ -376,7 +376,9 @@ impl Edge {
             tokio::spawn(silence::watch(nodes, mailboxes, later))
         });
         let (nodes, mailboxes) = of();
-        silence.into_iter().chain([tokio::spawn(drains::watch(nodes, mailboxes))]).collect()
+        let noting = window::note_who_keeps_terms(Arc::clone(&self.admin.store), Arc::clone(&nodes));
+        let others = [tokio::spawn(drains::watch(nodes, mailboxes)), tokio::spawn(noting)];
+        silence.into_iter().chain(others).collect()
     }
 
     /// Serves until told to stop, then stops in phases.

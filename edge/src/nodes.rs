@@ -1,8 +1,9 @@
 //! What the edge knows of its nodes: their capacity (the pure `Fleet`), and what each agent has said about itself.
 //! Shared by all shards; the lock is held for a look-up or a reservation, and never over an await.
 //!
-//! `orders` has what operators order of a node, `view` what they see of all.
+//! `losses` gives up those that are silent, `orders` has what operators order of a node, `view` what they see of all.
 
+mod losses;
 mod orders;
 mod view;
 
@@ -11,7 +12,6 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use berth_certs::Lifetime;
-use berth_common::clock::wall_ms;
 use berth_common::happening::HappeningKind;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
@@ -21,7 +21,7 @@ use berth_common::wire::term::Stamp;
 use berth_engine::Refused;
 use berth_engine::fleet::{Constraints, Demand, Fleet, Looked, Taken, Turn, lacks_when_empty};
 pub(crate) use berth_protocol::edge::GivenUp;
-use berth_protocol::edge::Loss;
+use berth_protocol::edge::{Loss, Steadiness};
 use tokio::sync::watch;
 
 use crate::happenings::Happenings;
@@ -58,6 +58,9 @@ struct Node {
     /// Until when its instances go on.
     term: NodeTerm,
     loss: Loss,
+    steadiness: Steadiness,
+    /// Whether the store knows that it keeps terms.
+    is_noted: bool,
     /// When its last connection was lost, by `boot_ms`, if it has been connected.
     left_ms: Option<u64>,
     /// Whether was told that no connection to it is left.
@@ -124,6 +127,8 @@ impl Nodes {
             welcome: None,
             term: NodeTerm::starting(now_ms),
             loss: Loss::default(),
+            steadiness: Steadiness::default(),
+            is_noted: false,
             left_ms: None,
             is_told_silent: false,
             drained_ms: None,
@@ -279,43 +284,6 @@ impl Nodes {
         Ok(until)
     }
 
-    /// Gives up the nodes on which nothing of this edge runs any more, though they were heard of since it was started. From here on
-    /// nothing is promised to them until that many shards have carried the loss out (`loss_carried_out`): so none of what they
-    /// decided before can have a node go on with it. While no other node is there that could take what is lost, none is
-    /// given up.
-    pub(crate) fn lose(&self, shards: usize, later: Duration) -> Vec<LostNode> {
-        let (now_ms, wall_ms) = (boot_ms(), wall_ms());
-        let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
-        self.change(|State { fleet, nodes, .. }| {
-            if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
-                return Vec::new();
-            }
-            let mut lost = Vec::new();
-            for (id, node) in nodes.iter_mut() {
-                if !node.loss.lose(&node.term, over_by_ms, shards) {
-                    continue;
-                }
-                fleet.node_down(id);
-                let silent_ms = node.term.silent_ms(now_ms).unwrap_or_default();
-                let heard_ms = wall_ms.saturating_sub(silent_ms);
-                let told = format!(
-                    "not heard of for {} s: what ran there has paused, and is given up",
-                    silent_ms / 1000
-                );
-                self.happenings.node(HappeningKind::NodeLost, id, told);
-                lost.push(LostNode { node: id.clone(), heard_ms });
-            }
-            lost
-        })
-    }
-
-    /// A shard has ended what it had on a node that was given up, and will send none of what it had to tell it.
-    pub(crate) fn loss_carried_out(&self, id: &NodeId) {
-        if let Some(node) = self.lock().nodes.get_mut(id) {
-            node.loss.carried_out();
-        }
-    }
-
     /// How long ago a node was heard of, and how long it takes until nothing of this edge runs there, unless a further term is
     /// given. None if it keeps no terms.
     pub(crate) fn silence(&self, id: &NodeId) -> Option<(Duration, Duration)> {
@@ -387,7 +355,7 @@ impl Nodes {
 
     /// Records the round-trip time to a connected node.
     pub(crate) fn measured(&self, id: &NodeId, round_trip: Duration) {
-        let State { fleet, nodes } = &mut *self.lock();
+        let State { fleet, nodes, .. } = &mut *self.lock();
         fleet.node_measured(id, u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX));
         if let Some(node) = nodes.get_mut(id) {
             node.round_trip = Some(round_trip);

@@ -78,6 +78,8 @@ pub enum Write {
         /// Its usage.
         metered: Box<Metered>,
     },
+    /// Notes whether a node keeps terms, so that it may be given up though it was never heard of.
+    KeepsTerms(NodeId, bool),
     /// Notes until when instances go on without this process, before they are told so.
     Window(Window),
     /// Removes usage records.
@@ -196,6 +198,8 @@ pub trait Store: Outbox + Schedules + Catalogue + States + Send + Sync {
     fn registries(&self) -> Result<Vec<RegistryRecord>, StoreError>;
     /// Usage records in the order of the instances' ends, at most `limit`.
     fn usage(&self, after: Option<UsageKey>, limit: usize) -> Result<Vec<UsageRecord>, StoreError>;
+    /// The nodes that are known to keep terms.
+    fn keeping_terms(&self) -> Result<Vec<NodeId>, StoreError>;
     /// Until when the last process of the edge that has ended in good order has let instances go on.
     fn window(&self) -> Result<Option<Window>, StoreError>;
     /// Increments the number of starts of the edge, durably.

@@ -23,7 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use berth_common::happening::Happening;
-use berth_common::ids::{AppName, Epoch, ObjectId, SecretName, Version};
+use berth_common::ids::{AppName, Epoch, NodeId, ObjectId, SecretName, Version};
 use berth_common::image::Registry;
 use berth_common::spec::AppSpec;
 use berth_engine::{Record, UsageRecord};
@@ -67,6 +67,12 @@ const OBJECT_ID_BYTES: usize = 16;
 /// The key of the number of starts.
 const EPOCH: &[u8] = b"epoch";
 const WINDOW: &[u8] = b"window";
+/// In the table of a few values, before the name of each node that keeps terms.
+const KEEPS_TERMS: &[u8] = b"keeps-terms/";
+
+fn keeps_terms_key(node: &NodeId) -> Vec<u8> {
+    [KEEPS_TERMS, node.as_str().as_bytes()].concat()
+}
 /// The key of the number of written batches.
 const BATCHES: &[u8] = b"batches";
 /// The key of the format; a store without one has format 1.
@@ -407,6 +413,18 @@ impl Store for SledStore {
 
     fn commit(&self, writes: Vec<Write>, done: Done) {
         self.submit(Job::Commit(writes, done));
+    }
+
+    fn keeping_terms(&self) -> Result<Vec<NodeId>, StoreError> {
+        let keys = self.trees.get(Table::Meta).scan_prefix(KEEPS_TERMS).keys();
+        let mut nodes = Vec::new();
+        for piece in keys {
+            let piece = piece.map_err(failed)?;
+            if let Some(key) = value::first_piece_of(&piece) {
+                nodes.extend(self.trees.read(Table::Meta, key)?);
+            }
+        }
+        Ok(nodes)
     }
 
     fn window(&self) -> Result<Option<Window>, StoreError> {

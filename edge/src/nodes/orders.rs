@@ -148,10 +148,10 @@ mod tests {
         let nodes = Nodes::new(&[(node.clone(), String::new())].into());
         assert!(nodes.drain(&node, Some(7)) && !nodes.drain(&"other".parse().unwrap(), Some(7)));
         nodes.up(&welcome(node.clone(), 1 << 40));
-        assert_eq!(nodes.reserve(&demand()), Err(Refused::NoNode));
+        assert_eq!(nodes.ask(demand()), Some(Err(Refused::NoNode)));
         nodes.draining(&node, false);
         assert_eq!(
-            nodes.reserve(&demand()),
+            nodes.ask(demand()).expect("it need not wait"),
             Err(Refused::NoNode),
             "its agent takes some, and this edge gives none"
         );
@@ -161,7 +161,10 @@ mod tests {
         nodes.restore(&demand(), &node);
         assert_eq!(nodes.to_be_emptied(), [(node.clone(), 7)]);
         nodes.drain(&node, None);
-        assert_eq!((nodes.to_be_emptied(), nodes.reserve(&demand())), (Vec::new(), Ok(node)));
+        assert_eq!(
+            (nodes.to_be_emptied(), nodes.ask(demand()).expect("it need not wait")),
+            (Vec::new(), Ok(node))
+        );
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn view(state: &State, (id, node): (&NodeId, &Node), now: SystemTime, now_ms: u6
     let welcome = node.welcome.as_ref();
     let silent_ms =
         node.term.silent_ms(now_ms).or(node.left_ms.map(|left_ms| now_ms.saturating_sub(left_ms)));
+    let unsteady_ms = node.steadiness.unsteady_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms));
     NodeView {
         node: id.clone(),
         address: node.address.clone(),
@@ -47,7 +48,7 @@ fn view(state: &State, (id, node): (&NodeId, &Node), now: SystemTime, now_ms: u6
         lost: node.loss.is_lost(),
         silent_ms,
         term_left_ms: node.term.over_ms().map(|over_ms| over_ms.saturating_sub(now_ms)),
-        unsteady_until_ms: None,
+        unsteady_until_ms: unsteady_ms.map(|left_ms| unix_ms(now).saturating_add(left_ms)),
         version: welcome.map(|welcome| welcome.version.clone()),
         capacity: welcome.map(|welcome| welcome.capacity),
         disk: welcome.map(|welcome| welcome.disk.clone()),

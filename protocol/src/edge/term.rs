@@ -43,12 +43,14 @@ pub struct NodeTerm {
     heard: Option<(Stamp, u64)>,
     given_ms: u64,
     stretched_ms: Option<u64>,
+    /// Whether it is known from before that it keeps terms.
+    is_known: bool,
 }
 
 impl NodeTerm {
     /// That of a node that an earlier process of this edge may have given a term until just now.
     pub fn starting(now_ms: u64) -> Self {
-        Self { heard: None, given_ms: now_ms.saturating_add(ms(TERM)), stretched_ms: None }
+        Self { heard: None, given_ms: now_ms.saturating_add(ms(TERM)), stretched_ms: None, is_known: false }
     }
 
     /// An earlier process of this edge has given it a term until then.
@@ -66,7 +68,17 @@ impl NodeTerm {
 
     /// Its agent, or its supervisor, is of a version that keeps no terms.
     pub fn keeps_none(&mut self) {
-        self.heard = None;
+        (self.heard, self.is_known) = (None, false);
+    }
+
+    /// It is known from before that the node keeps terms: it need not be heard of for its term to be over.
+    pub fn is_known_to_keep_terms(&mut self) {
+        self.is_known = true;
+    }
+
+    /// Whether the node keeps terms, as far as is known.
+    pub fn keeps_terms(&self) -> bool {
+        self.is_known || self.heard.is_some()
     }
 
     /// From now on it is given until this moment: this process is about to end.
@@ -87,7 +99,7 @@ impl NodeTerm {
     /// When nothing of this edge runs on the node any more, unless a further term is given. None for a node that keeps no
     /// terms.
     pub fn over_ms(&self) -> Option<u64> {
-        self.heard.map(|_| self.given_over_ms())
+        self.keeps_terms().then(|| self.given_over_ms())
     }
 
     /// The same for whichever node, as no term was given beyond it. One that keeps none runs on all the same.
@@ -152,6 +164,16 @@ mod tests {
         next.heard(stamp(1, 30_600), 130_200);
         next.give();
         assert_eq!(next.over_ms(), Some(221_000));
+    }
+
+    #[test]
+    fn the_term_of_one_that_was_never_heard_of_is_over_if_it_is_known_to_keep_terms() {
+        let mut term = NodeTerm::starting(1_000);
+        assert!(!term.is_over(u64::MAX));
+        term.is_known_to_keep_terms();
+        assert!(!term.is_over(17_000) && term.is_over(17_001));
+        term.keeps_none();
+        assert!(!term.is_over(u64::MAX));
     }
 
     #[test]

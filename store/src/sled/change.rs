@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 
 use super::super::value::{self, Piece};
 use super::super::{KvChange, StoreError, Write};
-use super::WINDOW;
 use super::catalogue::{manifest_key, tag_key};
 use super::journal::Draft;
 use super::outbox::{dead_key, event_key};
 use super::schedules::{CronMark, cron_key, schedule_key};
 use super::states::{Ready, forget_empty};
 use super::tables::Table;
+use super::{WINDOW, keeps_terms_key};
 use crate::UsageKey;
 use crate::{EventId, LastVersion, NUMBER_BYTES, SecretHolder};
 
@@ -97,6 +97,8 @@ impl Change {
             Write::Measured { instance, metered } => {
                 vec![Self::Measured { instance: *instance, metered: metered.clone() }]
             }
+            Write::KeepsTerms(node, true) => vec![Self::put(Table::Meta, &keeps_terms_key(node), node)?],
+            Write::KeepsTerms(node, false) => vec![Self::remove(Table::Meta, &keeps_terms_key(node))],
             Write::Window(window) => vec![Self::put(Table::Meta, WINDOW, window)?],
             Write::RemoveUsage(keys) => {
                 let of = |key: &UsageKey| {

@@ -113,6 +113,17 @@ fn the_window_of_the_last_process_is_kept() {
 }
 
 #[test]
+fn who_keeps_terms_is_known() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SledStore::open(directory.path()).unwrap();
+    let [a, b] = ["a", "b"].map(|name| name.parse::<NodeId>().unwrap());
+    let keeps = [&a, &b].map(|node| Write::KeepsTerms(node.clone(), true));
+    commit(&store, keeps.into());
+    commit(&store, vec![Write::KeepsTerms(b, false)]);
+    assert_eq!(store.keeping_terms().unwrap(), [a]);
+}
+
+#[test]
 fn each_start_has_a_larger_epoch() {
     let directory = TempDir::new().unwrap();
     for epoch in 1..4 {

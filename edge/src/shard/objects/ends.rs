@@ -56,7 +56,7 @@ impl Objects {
     }
 
     /// Tells that an object is not started elsewhere whose node was lost, if that is so.
-    pub(super) fn note_unplaced(&self, object: ObjectId, result: &Result<(NodeId, InstanceId), Refused>) {
+    pub(super) fn note_unplaced(&self, object: ObjectId, result: &Result<NodeId, Refused>) {
         if let Err(refused) = result
             && self.was_lost(object)
             && let Some(key) = self.engine.key(object)

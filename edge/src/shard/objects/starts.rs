@@ -1,7 +1,5 @@
 //! What leads to a start: room on a node, for which an object may wait for its turn, and the order to its node.
 
-use std::sync::Arc;
-
 use berth_common::ids::{InstanceId, NodeId, ObjectId};
 use berth_common::spec::Secrets as Bindings;
 use berth_common::wire::call::{Phase, Refusal, RefusalCode, Start};

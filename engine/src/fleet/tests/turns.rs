@@ -42,7 +42,10 @@ fn what_was_on_a_lost_node_starts_on_three_others_in_order_and_never_too_many_at
     let mut starting: Vec<Demand> = Vec::new();
     for demand in &all {
         match fleet.ask(demand.clone()) {
-            Some(result) => drop(result.map(|_| starting.push(demand.clone())).unwrap()),
+            Some(result) => {
+                result.unwrap();
+                starting.push(demand.clone());
+            }
             None => assert_eq!(starting.len(), 6, "all turns are taken"),
         }
     }
