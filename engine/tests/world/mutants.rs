@@ -19,7 +19,7 @@ use crate::soaks;
 /// Worlds in which a missing rule must show.
 const WORLDS: u64 = 2_000;
 /// Worlds that have all rules, and as many where the environment asks for much.
-const SOUND_WORLDS: u64 = 500;
+const SOUND_WORLDS: u64 = 300;
 const SOAK_WORLDS: u64 = 100_000;
 
 /// Actions of which each story has some, with whatever between them: something runs or is about to, a node is silent, another one
