@@ -64,6 +64,10 @@ chaos:
 model:
     cargo test -p berth-model --lib -- --nocapture
 
+# the engine in its simulated world, and what each missing rule breaks there; with BERTH_SOAK=1, a hundred times as much
+world:
+    cargo test -p berth-engine --test world -- --nocapture
+
 # request to a new ID until the first byte, beside podman, and starts in a second; writes target/bench/cold.json
 bench-cold:
     cargo build --profile measure --workspace --bins

@@ -92,6 +92,12 @@ pub(crate) enum Action {
     CrashEdge {
         written: Index,
     },
+    /// The edge ends in good order: it gives longer terms before, and is back after a while. In milliseconds.
+    EndEdge {
+        written: Index,
+        window_ms: u64,
+        away_ms: u64,
+    },
     /// The edge is stopped for this long, or its machine asleep.
     EdgeSleeps(u64),
     /// What links tell the shard waits for now, or does not any more.
@@ -177,10 +183,20 @@ fn silence() -> impl Strategy<Value = Action> {
         2 => (0..NODES).prop_map(Action::ConnectInVain),
         4 => (0..NODES, any::<bool>()).prop_map(|(node, orders_lost)| Action::Disconnect { node, orders_lost }),
         2 => any::<Index>().prop_map(|written| Action::CrashEdge { written }),
+        1 => end_edge(),
         2 => (500u64..30_000).prop_map(Action::EdgeSleeps),
         2 => any::<bool>().prop_map(Action::ShardLags),
         2 => (0..NODES, any::<bool>()).prop_map(|(node, lags)| Action::LinkLags { node, lags }),
     ]
+}
+
+pub(crate) fn end_edge() -> impl Strategy<Value = Action> {
+    let (window_ms, away_ms) = (20_000u64..200_000, prop_oneof![0u64..5_000, 0u64..200_000]);
+    (any::<Index>(), window_ms, away_ms).prop_map(|(written, window_ms, away_ms)| Action::EndEdge {
+        written,
+        window_ms,
+        away_ms,
+    })
 }
 
 pub(crate) fn any_action() -> impl Strategy<Value = Action> {

@@ -27,6 +27,10 @@ pub(crate) enum Flaw {
     BootsAlike,
     /// A new process takes what it does not reach for gone.
     NextProcessWaitsForNothing,
+    /// An edge that ends gives long terms without having written that.
+    WindowNotWritten,
+    /// Long terms do not allow for clocks that are slow.
+    LongTermsAsGiven,
     /// What was to be sent to a lost node is still sent.
     LostOrdersKept,
     /// A lost node gets terms before the loss was carried out.
@@ -37,13 +41,15 @@ pub(crate) enum Flaw {
     TruthIgnored,
     /// It is written beside the estimate.
     TruthBesideEstimate,
+    /// A renewal that comes too late is refused, and not told the time. `outages` shows what comes of it.
+    LateRenewalUnanswered,
     /// What is frozen is killed after some time of that, whether or not its edge was heard of.
     KeptFromTheFreeze,
 }
 
 impl Flaw {
-    /// All of them.
-    pub(crate) const ALL: [Self; 18] = [
+    /// Those that break a promise whatever else happens.
+    pub(crate) const ALL: [Self; 20] = [
         Self::TermFromReceipt,
         Self::StartWithoutTerm,
         Self::ResumeWithoutTerm,
@@ -56,6 +62,8 @@ impl Flaw {
         Self::AgentForgets,
         Self::BootsAlike,
         Self::NextProcessWaitsForNothing,
+        Self::WindowNotWritten,
+        Self::LongTermsAsGiven,
         Self::LostOrdersKept,
         Self::PromisedWhileLost,
         Self::ForgetBeforeDurable,

@@ -258,6 +258,8 @@ impl Link {
         self.outbox = Outbox::default();
         let waits = !self.lacks(Flaw::NextProcessWaitsForNothing);
         self.term = NodeTerm::starting(if waits { now_ms } else { 0 });
+        // The store knows that.
+        self.term.is_known_to_keep_terms();
         self.loss = Loss::default();
         for session in [&mut self.session, &mut self.renewer] {
             (session.epoch, session.number) = (Epoch(session.epoch.0 + 1), 0);

@@ -16,6 +16,7 @@ mod model;
 mod mutants;
 mod network;
 mod node;
+mod outages;
 mod promises;
 mod shell;
 mod store;
@@ -28,9 +29,9 @@ use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
 
 /// Cases of each property where the environment does not say otherwise: some seconds, as tests are built.
-const CASES: u32 = 300;
+const CASES: u32 = 150;
 /// The same where it asks for much.
-const SOAK_CASES: u32 = 30_000;
+const SOAK_CASES: u32 = 15_000;
 
 fn soaks() -> bool {
     std::env::var("BERTH_SOAK").is_ok_and(|value| value == "1")

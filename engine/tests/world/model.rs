@@ -255,6 +255,7 @@ impl World {
                 }
             }
             Action::Suspend { node, suspended } => self.nodes[node].suspend(suspended),
+            Action::EndEdge { written, window_ms, away_ms } => self.end_edge(written, window_ms, away_ms),
             Action::EdgeSleeps(ms) => self.edge_sleeps(ms),
             Action::ShardLags(lags) => self.shard_lags = lags,
             Action::LinkLags { node, lags } => {
@@ -331,6 +332,10 @@ impl World {
     fn rest_a_step(&mut self) {
         while !self.promises.holds().is_empty() {
             self.release_at(0);
+        }
+        if let Some(node) = self.store.untold.take() {
+            let node = self.index(&node);
+            self.act(Action::Disconnect { node, orders_lost: true });
         }
         for node in 0..NODES {
             self.heal(node);

@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-use crate::actions::{Action, paces, silent_action};
+use crate::actions::{Action, end_edge, paces, silent_action};
 use crate::flaw::Flaw;
 use crate::machine::Pace;
 use crate::model::{NODES, World};
@@ -19,7 +19,7 @@ use crate::soaks;
 /// Worlds in which a missing rule must show.
 const WORLDS: u64 = 2_000;
 /// Worlds that have all rules, and as many where the environment asks for much.
-const SOUND_WORLDS: u64 = 500;
+const SOUND_WORLDS: u64 = 300;
 const SOAK_WORLDS: u64 = 100_000;
 
 /// Actions of which each story has some, with whatever between them: something runs or is about to, a node is silent, another one
@@ -52,13 +52,30 @@ fn falls_silent(node: usize) -> impl Strategy<Value = Vec<Action>> {
     let long = (16_000u64..20_000).prop_map(Action::Advance);
     let short = (1_100u64..5_000).prop_map(Action::Advance);
     let crash = any::<Index>().prop_map(|written| Action::CrashEdge { written });
-    let cut_long = long.prop_map(move |long| vec![cut.clone(), long]);
+    let cut_long = long.clone().prop_map(move |long| vec![cut.clone(), long]);
     prop_oneof![
         4 => cut_long.clone(),
         2 => cut_long.prop_map(|cut| [vec![Action::ShardLags(true)], cut].concat()),
-        1 => (crash, short).prop_map(move |(crash, short)| vec![crash, Action::ConnectInVain(node), Action::Connect(1 - node), short]),
+        1 => (crash, short).prop_map(move |(crash, short)| in_vain(node, crash, short)),
+        1 => (end_edge(), long.clone()).prop_map(move |(end, long)| in_vain(node, end, long)),
+        1 => (end_late(), long).prop_map(move |(end, long)| in_vain(node, end, long)),
         1 => Just(Vec::new()),
     ]
+}
+
+/// The edge is back after this, and hears the node once.
+fn in_vain(node: usize, ends: Action, then: Action) -> Vec<Action> {
+    vec![ends, Action::ConnectInVain(node), Action::Connect(1 - node), then]
+}
+
+/// The edge ends for nearly as long as it has said: but for the time in which the next process gives nothing up.
+fn end_late() -> impl Strategy<Value = Action> {
+    let times = (60_000u64..300_000, 14_500u64..17_000);
+    (any::<Index>(), times).prop_map(|(written, (window_ms, left_ms))| Action::EndEdge {
+        written,
+        window_ms,
+        away_ms: window_ms - left_ms,
+    })
 }
 
 fn is_replaced(node: usize) -> impl Strategy<Value = Vec<Action>> {

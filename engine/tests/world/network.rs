@@ -102,6 +102,15 @@ impl World {
         }
     }
 
+    /// Terms are renewed at once, wherever they are.
+    pub(crate) fn renew_all(&mut self) {
+        for node in 0..self.links.len() {
+            if self.links[node].renews() {
+                self.renew(node);
+            }
+        }
+    }
+
     // ---- connections
 
     pub(crate) fn disconnect(&mut self, node: usize, orders_lost: bool) {

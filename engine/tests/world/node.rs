@@ -203,6 +203,8 @@ impl Node {
                 self.machine.thaw_all();
             }
             self.heard();
+        } else if self.machine.lacks(Flaw::LateRenewalUnanswered) {
+            return Err(refusal(RefusalCode::Lapsed));
         }
         Ok(Answer::Renewed(Renewed { stamp: self.machine.stamp() }))
     }

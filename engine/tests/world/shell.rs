@@ -168,9 +168,26 @@ impl World {
         self.promises.crashed();
         self.sleep(50);
         let now_ms = self.now.mono_ms;
-        self.links.iter_mut().for_each(|link| link.crash(now_ms));
+        let window_ms = self.store.window_ms;
+        for link in &mut self.links {
+            link.crash(now_ms);
+            link.term.given_before(window_ms);
+        }
         self.nodes.iter_mut().for_each(crate::node::Node::hang_up);
         self.restart();
+    }
+
+    /// As the edge does it: the window is durable before any node is given its term until then.
+    pub(crate) fn end_edge(&mut self, written: Index, window_ms: u64, away_ms: u64) {
+        let until_ms = self.now.mono_ms + window_ms;
+        if self.flaw != Some(Flaw::WindowNotWritten) {
+            self.store.window_ms = until_ms;
+        }
+        let more_ms = if self.flaw == Some(Flaw::LongTermsAsGiven) { window_ms.div_ceil(50) } else { 0 };
+        self.links.iter_mut().for_each(|link| link.term.stretch(until_ms + more_ms));
+        self.renew_all();
+        self.sleep(away_ms);
+        self.crash(written);
     }
 
     fn restart(&mut self) {

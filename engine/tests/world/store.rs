@@ -40,6 +40,10 @@ pub(crate) struct Store {
     pub(crate) lives: BTreeMap<(u64, InstanceId), UsageRecord>,
     pub(crate) writes: VecDeque<Written>,
     pub(crate) reads: VecDeque<ObjectId>,
+    /// Until when an edge that has ended in good order has given terms.
+    pub(crate) window_ms: u64,
+    /// A node that has to tell again what it has measured, as that could not be written.
+    pub(crate) untold: Option<NodeId>,
 }
 
 impl Store {
@@ -89,7 +93,8 @@ impl World {
             Written::Measured { node, instance, .. } if success => {
                 self.forget(&node, instance);
             }
-            Written::Measured { .. } => {}
+            // The node keeps it, and tells of it again on its next connection.
+            Written::Measured { node, .. } => self.store.untold = Some(node),
         }
     }
 

@@ -18,8 +18,9 @@ use super::Shim;
 use crate::messages::ShimEvent;
 use crate::terms::{self, FREEZE_TIMEOUT, Slot, Terms};
 
-/// How much later than the supervisor the shim acts, in milliseconds: normally there is nothing left to do then.
-const LATER_MS: u64 = 250;
+/// How much later than the supervisor the shim acts, in milliseconds: normally there is nothing left to do then. With what a clock
+/// may be slow in a term (306 ms) and with the time that a freeze may take, it is within the second that the edge waits.
+const LATER_MS: u64 = 150;
 /// How far ahead the timer is set at most, in milliseconds: an edge that has given no term until now, in an earlier version, may
 /// begin to.
 const AHEAD_MS: u64 = 15_000;
