@@ -48,6 +48,8 @@ struct State {
     nodes: BTreeMap<NodeId, Node>,
     /// When this process was started, by `boot_ms`.
     started_ms: u64,
+    /// The term that an earlier process may have given to a node that this one is not configured with.
+    earlier: NodeTerm,
 }
 
 struct Node {
@@ -140,7 +142,12 @@ impl Nodes {
         // Several edges are not to choose the same nodes.
         let fleet = Fleet::with_seed(fastrand::u64(..));
         Self {
-            state: Mutex::new(State { fleet, nodes, started_ms: now_ms }),
+            state: Mutex::new(State {
+                fleet,
+                nodes,
+                started_ms: now_ms,
+                earlier: NodeTerm::starting(now_ms),
+            }),
             renewals: watch::Sender::new(()),
             happenings: Happenings::default(),
             turned: OnceLock::new(),
@@ -249,7 +256,9 @@ impl Nodes {
 
     /// An earlier process of this edge has given terms until then.
     pub(crate) fn given_before(&self, until_ms: u64) {
-        self.lock().nodes.values_mut().for_each(|node| node.term.given_before(until_ms));
+        let mut state = self.lock();
+        state.earlier.given_before(until_ms);
+        state.nodes.values_mut().for_each(|node| node.term.given_before(until_ms));
     }
 
     /// Gives all nodes their terms until this moment, at once: this process is about to end.

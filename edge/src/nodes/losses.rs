@@ -18,7 +18,7 @@ impl Nodes {
     pub(crate) fn lose(&self, shards: usize, later: Duration) -> Vec<LostNode> {
         let now_ms = boot_ms();
         let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
-        self.change(|State { fleet, nodes, started_ms }| {
+        self.change(|State { fleet, nodes, started_ms, .. }| {
             nodes.iter_mut().for_each(|(id, node)| self.recover(fleet, id, node, now_ms));
             if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
                 return Vec::new();

@@ -19,7 +19,7 @@ use berth_common::clock::wall_ms;
 use berth_common::ids::NodeId;
 
 use super::{LostNode, Node, Nodes, State};
-use crate::terms::{NodeTerm, boot_ms};
+use crate::terms::boot_ms;
 
 /// Why a node cannot be forgotten now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +50,7 @@ impl State {
         if node.is_some_and(|node| node.connections > 0) {
             return Err(StillThere::Connected);
         }
-        let over_ms = node.map_or(NodeTerm::starting(self.started_ms), |node| node.term).given_over_ms();
+        let over_ms = node.map_or(&self.earlier, |node| &node.term).given_over_ms();
         if over_ms >= now_ms {
             let left_ms = over_ms.saturating_sub(now_ms).saturating_add(1);
             return Err(StillThere::Term { left_ms, until_ms: wall_ms.saturating_add(left_ms) });
@@ -132,6 +132,7 @@ mod tests {
 
     use super::super::tests::{one_silent, stamp, welcome};
     use super::*;
+    use crate::terms::NodeTerm;
 
     fn demand() -> Demand {
         let key = berth_common::ids::ObjectKey {
@@ -195,7 +196,14 @@ mod tests {
             matches!(nodes.may_forget(&gone), Err(StillThere::Term { .. })),
             "an earlier process gave a term"
         );
-        nodes.lock().started_ms = boot_ms().saturating_sub(60_000);
+        nodes.lock().earlier = NodeTerm::starting(boot_ms().saturating_sub(60_000));
+        nodes.given_before(boot_ms() + 60_000);
+        let error = nodes.forget(&gone, 1).unwrap_err();
+        assert!(
+            matches!(error, StillThere::Term { left_ms: 30_000.., .. }),
+            "it has prolonged them as it ended"
+        );
+        nodes.lock().earlier = NodeTerm::starting(boot_ms().saturating_sub(60_000));
         let given = nodes.forget(&gone, 1).unwrap();
         assert!(!given.is_configured && given.may_run);
     }
