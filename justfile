@@ -52,9 +52,11 @@ vm:
     tests/vm/vm build
     tests/vm/vm run
 
-# the end-to-end scenarios with full counts: takes long, not for CI
+# the end-to-end scenarios with full counts, and without a group the model and the simulated world, too: takes long, not for CI
 soak group="":
     BERTH_SOAK=1 cargo test --workspace --test e2e -- {{ group }}
+    [ -n "{{ group }}" ] || BERTH_SOAK=1 just model
+    [ -n "{{ group }}" ] || BERTH_SOAK=1 just world
 
 # daemons killed and stopped, machines gone, wires cut, in an order that a seed says (BERTH_CHAOS_SEED); with BERTH_SOAK=1, 50 rounds
 chaos:

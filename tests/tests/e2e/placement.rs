@@ -9,6 +9,7 @@ use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::host::signal;
 use berth_tests::scenario::{Outcome, count, scenario};
 use berth_tests::wait;
+use futures_util::future::try_join_all;
 use nix::sys::signal::Signal;
 
 /// How long after a node is gone those that are asked for all must answer, however many they were.
@@ -65,20 +66,14 @@ fn stop_machine(cluster: &Cluster, node: usize) -> Result<Vec<u32>> {
 /// Asks for all of them at once, and waits for each answer.
 async fn all_at_once(cluster: &Cluster, objects: usize) -> Result<()> {
     let client = cluster.client();
-    let asked: Vec<_> = (0..objects)
-        .map(|object| {
-            tokio::spawn(async move {
-                wait::until("an answer", PATIENCE, async || {
-                    client.get(&format!("/container/{object}")).await?.success()?;
-                    Ok(())
-                })
-                .await
-            })
+    let ask = |object: usize| async move {
+        wait::until("an answer", PATIENCE, async || {
+            client.get(&format!("/container/{object}")).await?.success()?;
+            Ok(())
         })
-        .collect();
-    for answered in asked {
-        answered.await??;
-    }
+        .await
+    };
+    try_join_all((0..objects).map(ask)).await?;
     Ok(())
 }
 
