@@ -178,7 +178,7 @@ fn lost_and_found(
     comes_back: impl AsyncFnOnce(&mut Cluster) -> Result<()>,
 ) -> Outcome {
     scenario(Setup::nodes(2), async |cluster| {
-        cluster.deploy(&App { more: "prepared = 0", ..App::default() }).await?;
+        cluster.deploy(&App { more: "prepared = 0\nspread = \"node\"", ..App::default() }).await?;
         let before = all_answer(cluster).await?;
         let first = placed(cluster).await?;
         let on = |name: &str| first.iter().filter(|(_, node)| node == name).count();

@@ -35,7 +35,7 @@ fn shown(output: &Output) -> String {
 
 /// Two nodes with two objects each, none of which sleeps.
 async fn two_on_each(cluster: &Cluster) -> Result<()> {
-    cluster.deploy(&App { more: "prepared = 0", ..App::default() }).await?;
+    cluster.deploy(&App { more: "prepared = 0\nspread = \"node\"", ..App::default() }).await?;
     for name in NAMES {
         cluster.client().get(&format!("/container/{name}")).await?.success()?;
     }

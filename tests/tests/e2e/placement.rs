@@ -31,7 +31,11 @@ fn a_class_goes_where_its_labels_and_regions_are_and_is_refused_where_nobody_has
         let lacking =
             [("labels = { gpu = \"h100\" }", "the label gpu=h100"), ("regions = [\"us\"]", "the region us")];
         for (more, lack) in lacking {
-            let refused = cluster.try_deploy(&App { more, ..App::default() }, &[]).await?;
+            let allowed = cluster.try_deploy(&App { more, ..App::default() }, &[]).await?;
+            let warned = String::from_utf8_lossy(&allowed.stderr).into_owned();
+            ensure!(allowed.status.success() && warned.contains(lack), "{more}: {warned}");
+            let directory = cluster.directory().join("app-hello").display().to_string();
+            let refused = cluster.berth(&["deploy", &directory, "--force"]).await?;
             let told = String::from_utf8_lossy(&refused.stderr).into_owned();
             ensure!(!refused.status.success() && told.contains(lack), "{more}: {told}");
         }
