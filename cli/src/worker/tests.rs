@@ -201,7 +201,7 @@ fn a_class_with_a_container_is_one_of_the_app_under_its_first_name() {
         r#""max_instances": 3, "instance_type": {"vcpu": 0.5, "memory_mib": 512, "disk_mb": 1000}, "image_vars": {"V": "1"}, "image_build_context": "./public""#,
     );
     let directory = write(&config, OBJECTS);
-    let own = "[[containers]]\nclass_name = \"A\"\nprepared = 4\ninit = false\ncapabilities = [\"setuid\"]\n";
+    let own = "[[containers]]\nclass_name = \"A\"\nprepared = 4\ninit = false\ncapabilities = [\"setuid\"]\nregions = [\"eu\"]\n";
     fs::write(directory.path().join("Dockerfile"), "FROM scratch\n").unwrap();
     fs::write(directory.path().join(MANIFEST), own).unwrap();
     let worker = read(directory.path());
@@ -210,6 +210,7 @@ fn a_class_with_a_container_is_one_of_the_app_under_its_first_name() {
     let spec = class.to_spec(berth_common::spec::ImageRef::new("w/old".parse().unwrap(), Digest::of(b"x")));
     assert_eq!(class.name.as_str(), "Old");
     assert_eq!((spec.max_instances, spec.prepared, spec.recipe.init), (Some(3), 4, false));
+    assert!(spec.placement.regions.iter().eq(["eu"]) && spec.placement.labels.is_empty());
     assert_eq!((spec.recipe.resources.cpu_sixteenths, spec.recipe.resources.memory_bytes), (8, 512 << 20));
     assert_eq!((spec.default_port, &spec.hooks, spec.recipe.capabilities.len()), (None, &None, 1));
     assert_eq!((spec.sleep_after.as_secs(), spec.stop_grace.as_secs()), (600, 900));
@@ -245,7 +246,6 @@ fn containers_that_cannot_be_are_refused_with_their_lines() {
         (r#""image": "berth:x:1", "image_build_context": "/tmp""#, "", "wrangler.jsonc:7:"),
         (r#""image": "berth:x:1", "instance_type": "huge""#, "", "wrangler.jsonc:7:"),
         (r#""image": "berth:x:1""#, "warm = 1\n", "containers: A: warm: not supported by this version"),
-        (r#""image": "berth:x:1""#, "regions = [\"x\"]\n", "containers: A: regions: not supported"),
         (
             r#""image": "berth:x:1", "max_instances": 3"#,
             "max_instances = 2\n",
