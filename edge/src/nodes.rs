@@ -428,6 +428,11 @@ impl Nodes {
         self.change(|state| state.fleet.started(object, generation));
     }
 
+    /// Time goes on: what has been starting for long keeps no turn.
+    pub(crate) fn tick(&self) {
+        self.change(|state| state.fleet.tick());
+    }
+
     /// What a choice for this demand makes of each node now.
     pub(crate) fn look(&self, demand: &Demand) -> Vec<Looked> {
         self.lock().fleet.look(demand)

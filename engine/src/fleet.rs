@@ -15,7 +15,8 @@
 //! * Too many wait already: refused (`NoTurn`).
 //! * Who waits gives up: the demand is withdrawn.
 //! * What waits finds no room any more when its turn would be: it is refused then.
-//! * A start hangs: it keeps its node's turn until its instance ends, which `start_timeout` sees to.
+//! * A start hangs: it keeps its turn for some seconds.
+//! * An app has started as many as it may: others of it wait, and those of other apps have their turns before (`queue`).
 //!
 //! This file books and releases; `queue` has what waits, `choice` chooses, `nodes` knows which nodes have what, `why` tells how it came about.
 
@@ -31,7 +32,8 @@ mod room;
 mod why;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use berth_common::ids::{AppName, ClassName, Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
@@ -48,6 +50,11 @@ use crate::refused::Refused;
 
 pub use self::demand::{Constraints, Demand, Unmet};
 pub use self::why::{Looked, Taken, Verdict};
+
+/// How often [`Fleet::tick`] is to be called.
+pub const TICK: Duration = Duration::from_secs(1);
+/// So many ticks a start keeps its turn at most: far more than it takes where nothing is waited for.
+const TURN_TICKS: u64 = 5;
 
 /// What a node lacks for one such instance even while it has no other, if anything: it could never hold one.
 pub fn lacks_when_empty(capacity: &Capacity, disk: &DiskCapacity, resources: &Resources) -> Option<String> {
@@ -70,6 +77,9 @@ pub struct Fleet {
     queue: Queue,
     /// Whether something has changed that what waits may have waited for.
     has_changed: bool,
+    /// What was given a turn, with the tick in which that was: the oldest first. What has started since then is still among it.
+    started_since: VecDeque<(ObjectId, Generation, u64)>,
+    ticks: u64,
 }
 
 /// What a demand got that had to wait.
@@ -123,6 +133,8 @@ impl Fleet {
             dice: Dice::new(seed),
             queue: Queue::default(),
             has_changed: false,
+            started_since: VecDeque::new(),
+            ticks: 0,
         }
     }
 
@@ -271,8 +283,19 @@ impl Fleet {
             && std::mem::take(&mut held.is_starting)
         {
             self.has_changed = true;
-            let node = self.nodes.get_mut(held.node);
-            node.starting = node.starting.saturating_sub(1);
+            self.nodes.get_mut(held.node).starting.leave(&held.class.0);
+        }
+    }
+
+    /// Time goes on: to be called every [`TICK`]. Whoever has been starting for long holds up no other any more: it waits for something
+    /// else than the node's CPUs, such as its image.
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        while let Some((object, generation, since)) = self.started_since.front().copied()
+            && since + TURN_TICKS < self.ticks
+        {
+            self.started_since.pop_front();
+            self.started(object, generation);
         }
     }
 
@@ -291,7 +314,10 @@ impl Fleet {
         let is_starting = chosen.is_some();
         let node = self.nodes.get_mut(number);
         node.used.add(&resources);
-        node.starting += u32::from(is_starting);
+        if is_starting {
+            node.starting.enter(&demand.class.0);
+            self.started_since.push_back((demand.object, generation, self.ticks));
+        }
         let class = demand.class.clone();
         if !self.apps.contains_key(&class.0) {
             self.apps.insert(class.0.clone(), AppUse::default());
@@ -312,7 +338,9 @@ impl Fleet {
         self.has_changed = true;
         let node = self.nodes.get_mut(held.node);
         node.used.subtract(&held.resources);
-        node.starting = node.starting.saturating_sub(u32::from(held.is_starting));
+        if held.is_starting {
+            node.starting.leave(&held.class.0);
+        }
         let class = self.classes.get_mut(&held.class).expect("a reservation counts for its class");
         class.leave(held.node);
         if class.instances == 0 {

@@ -105,7 +105,7 @@ impl Choice<'_> {
     fn fits(&self, number: usize, is_last_resort: bool) -> bool {
         let (node, wanted) = (self.nodes.get(number), &self.demand.resources);
         let is_sure = is_last_resort || !node.says_that_it_is_full(wanted);
-        is_sure && node.has_turn() && node.lacks(wanted).is_none()
+        is_sure && node.has_turn(&self.demand.class.0) && node.lacks(wanted).is_none()
     }
 
     fn of_two(&self, group: &Bits, is_last_resort: bool, dice: &mut Dice) -> Option<Chosen> {

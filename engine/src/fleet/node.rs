@@ -1,8 +1,8 @@
 //! What is known of one node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use berth_common::ids::NodeId;
+use berth_common::ids::{AppName, NodeId};
 use berth_common::image::Architecture;
 use berth_common::spec::Resources;
 use berth_common::wire::call::{Capacity, DiskCapacity};
@@ -27,8 +27,40 @@ pub(super) struct Node {
     pub(super) told: Option<Capacity>,
     /// How many instances it starts at once, if that is known.
     pub(super) starts_at_once: Option<u32>,
-    /// How many of those reserved have not started yet.
-    pub(super) starting: u32,
+    /// Those reserved that have not started yet.
+    pub(super) starting: Starting,
+}
+
+/// How many instances start on a node, and of which apps.
+#[derive(Debug, Default)]
+pub(super) struct Starting {
+    all: u32,
+    of: HashMap<AppName, u32>,
+}
+
+impl Starting {
+    pub(super) fn enter(&mut self, app: &AppName) {
+        self.all += 1;
+        match self.of.get_mut(app) {
+            Some(own) => *own += 1,
+            None => drop(self.of.insert(app.clone(), 1)),
+        }
+    }
+
+    pub(super) fn leave(&mut self, app: &AppName) {
+        let Some(own) = self.of.get_mut(app) else { return };
+        self.all -= 1;
+        *own -= 1;
+        if *own == 0 {
+            self.of.remove(app);
+        }
+    }
+
+    /// Whether one more of an app may start where so many start at once: an app has as much as is still free, so that none takes
+    /// the turns of all.
+    fn has_turn(&self, app: &AppName, at_once: u32) -> bool {
+        self.of.get(app).copied().unwrap_or_default() < at_once.saturating_sub(self.all)
+    }
 }
 
 impl Node {
@@ -45,7 +77,7 @@ impl Node {
             used: Used::default(),
             told: None,
             starts_at_once: None,
-            starting: 0,
+            starting: Starting::default(),
         }
     }
 
@@ -54,9 +86,9 @@ impl Node {
         self.capacity.is_some() && !self.draining
     }
 
-    /// Whether one more instance may start there now.
-    pub(super) fn has_turn(&self) -> bool {
-        self.starts_at_once.is_none_or(|at_once| self.starting < at_once)
+    /// Whether one more instance of an app may start there now.
+    pub(super) fn has_turn(&self, app: &AppName) -> bool {
+        self.starts_at_once.is_none_or(|at_once| self.starting.has_turn(app, at_once))
     }
 
     /// The resource that is lacking for such an instance, if any. A node that is not connected lacks everything.
@@ -76,7 +108,7 @@ impl Node {
     /// The free part of what it has least of, from 0 to 1.
     pub(super) fn free_share(&self) -> f64 {
         let Some(capacity) = &self.capacity else { return 0.0 };
-        let starts = self.starts_at_once.map_or(1.0, |all| share(self.starting.into(), all.into()));
+        let starts = self.starts_at_once.map_or(1.0, |all| share(self.starting.all.into(), all.into()));
         self.used.free_share(capacity, &self.disk, self.told.as_ref()).min(starts)
     }
 }

@@ -84,7 +84,7 @@ fn verdict(nodes: &Nodes, number: usize, demand: &Demand) -> Verdict {
         Verdict::Unmet(unmet.lacking())
     } else if let Some(lack) = node.lacks(&demand.resources) {
         Verdict::Lacks(lack.to_string())
-    } else if !node.has_turn() {
+    } else if !node.has_turn(&demand.class.0) {
         Verdict::Busy
     } else if node.says_that_it_is_full(&demand.resources) {
         Verdict::SaysFull

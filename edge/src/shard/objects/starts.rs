@@ -1,9 +1,11 @@
 //! What leads to a start: room on a node, for which an object may wait for its turn, and the order to its node.
 
+use std::sync::Arc;
+
 use berth_common::ids::{InstanceId, NodeId, ObjectId};
 use berth_common::spec::Secrets as Bindings;
 use berth_common::wire::call::{Phase, Refusal, RefusalCode, Start};
-use berth_engine::fleet::{Demand, Turn};
+use berth_engine::fleet::{Demand, TICK, Turn};
 use berth_engine::{Input, Refused};
 
 use super::{Mailbox, Objects, whole_ms};
@@ -12,8 +14,17 @@ use crate::shard::link::Command;
 use crate::shard::shard_of;
 
 /// Has each object told that its turn has come, on its shard. `mailboxes`: those of all shards.
-pub(crate) fn deliver_turns(nodes: &Nodes, mailboxes: Vec<Mailbox>) {
+pub(crate) fn deliver_turns(nodes: &Arc<Nodes>, mailboxes: Vec<Mailbox>) {
+    tokio::spawn(keep_time(Arc::clone(nodes)));
     nodes.on_turn(move |turn| mailboxes[shard_of(turn.object, mailboxes.len())].input(answer(turn)));
+}
+
+/// A start that takes long holds up no other.
+async fn keep_time(nodes: Arc<Nodes>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        nodes.tick();
+    }
 }
 
 fn answer(Turn { object, generation, result }: Turn) -> Input {

@@ -133,14 +133,14 @@ fn what_is_missing_is_named() {
 #[test]
 fn starts_that_are_under_way_count_as_room() {
     let mut fleet = many(2, 0);
-    (0..2).for_each(|number| fleet.node_starts(&numbered(number), Some(4)));
-    // One has more room, but has as many starts as it does at once.
+    (0..2).for_each(|number| fleet.node_starts(&numbered(number), Some(8)));
+    // One has more room, but soon as many starts of this app as it does at once.
     let used = Capacity { memory_bytes: 50 * GIB, cpu_sixteenths: 0, instances: 0 };
     fleet.node_room(&numbered(1), &Room { used, prepared: 0, slots: Vec::new() });
-    let placed: Vec<_> = (0..4).map(|object| fleet.reserve(&of_object(object)).unwrap()).collect();
-    assert_eq!(placed, [0, 0, 0, 1].map(numbered), "at half of its starts both have the same free");
-    (0..3).for_each(|object| fleet.started(of_object(object).object, Generation(1)));
-    assert_eq!(fleet.reserve(&of_object(4)), Ok(numbered(0)));
+    let placed: Vec<_> = (0..5).map(|object| fleet.reserve(&of_object(object)).unwrap()).collect();
+    assert_eq!(placed, [0, 0, 0, 0, 1].map(numbered), "at half of its starts both have the same free");
+    (0..4).for_each(|object| fleet.started(of_object(object).object, Generation(1)));
+    assert_eq!(fleet.reserve(&of_object(5)), Ok(numbered(0)));
 }
 
 #[test]

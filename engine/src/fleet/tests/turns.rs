@@ -2,7 +2,8 @@
 
 use super::*;
 
-const AT_ONCE: u32 = 2;
+/// Of which one app alone may have two, as each has as much as is still free.
+const AT_ONCE: u32 = 4;
 
 fn numbered(object: u32) -> Demand {
     let mut bytes = [0; 16];
@@ -15,7 +16,7 @@ fn patient(object: u32) -> Demand {
     Demand { is_patient: true, ..numbered(object) }
 }
 
-/// Nodes with room for many that each start two at once.
+/// Nodes with room for many that each start some at once.
 fn paced(names: &[&str]) -> Fleet {
     let mut fleet = Fleet::new();
     for name in names {
@@ -131,11 +132,49 @@ fn who_is_patient_waits_for_room_and_for_nodes() {
 }
 
 #[test]
-fn so_many_wait_and_no_more() {
+fn so_many_wait_and_no_more_and_an_app_has_as_much_as_is_still_free() {
     let mut fleet = Fleet::new();
-    (0..10_000).for_each(|object| assert_eq!(fleet.ask(patient(object)), None));
-    assert_eq!(fleet.ask(patient(10_001)), Some(Err(Refused::NoTurn)));
+    (0..5_000).for_each(|object| assert_eq!(fleet.ask(patient(object)), None));
+    assert_eq!(fleet.ask(patient(5_001)), Some(Err(Refused::NoTurn)));
     assert_eq!(fleet.ask(patient(7)), None, "one that waits already may wait on");
+    let other = |object| of_app("other", patient(object));
+    (20_000..22_500).for_each(|object| assert_eq!(fleet.ask(other(object)), None));
+    assert_eq!(fleet.ask(other(30_000)), Some(Err(Refused::NoTurn)));
+}
+
+fn of_app(name: &str, demand: Demand) -> Demand {
+    let class = (name.parse().unwrap(), demand.class.1.clone());
+    Demand { class, ..demand }
+}
+
+#[test]
+fn an_app_with_many_that_wait_or_hang_holds_up_no_other() {
+    let mut fleet = paced(&["a"]);
+    let loud: Vec<Demand> = (0..100).map(numbered).collect();
+    let placed = loud.iter().filter(|demand| fleet.ask((*demand).clone()).is_some()).count();
+    assert_eq!(placed, 2);
+    assert!(fleet.ask(of_app("quiet", numbered(200))).is_some(), "it has a turn at once");
+    // Its next ones take turns with the hundred, and are not behind them.
+    let quiet: Vec<Demand> = (201..204).map(|object| of_app("quiet", numbered(object))).collect();
+    quiet.iter().for_each(|demand| assert_eq!(fleet.ask(demand.clone()), None));
+    started(&mut fleet, &of_app("quiet", numbered(200)));
+    let next = started(&mut fleet, &loud[0]);
+    let of_quiet = |turn: &Turn| quiet.iter().any(|demand| demand.object == turn.object);
+    assert!(next.iter().all(|turn| turn.result.is_ok()));
+    let there = quiet.iter().filter(|demand| fleet.taken(demand.object).is_some()).count();
+    assert!(there == 1, "{next:?}: {}", next.iter().filter(|turn| of_quiet(turn)).count());
+}
+
+#[test]
+fn a_start_that_hangs_keeps_its_turn_for_seconds_only() {
+    let mut fleet = paced(&["a"]);
+    (0..2).for_each(|object| assert!(fleet.ask(numbered(object)).unwrap().is_ok()));
+    assert_eq!(fleet.ask(numbered(3)), None);
+    (0..5).for_each(|_| fleet.tick());
+    assert_eq!(fleet.turns(), []);
+    fleet.tick();
+    assert_eq!(objects(&fleet.turns()), [numbered(3).object]);
+    assert_eq!(started(&mut fleet, &numbered(0)), [], "its end frees nothing twice");
 }
 
 #[test]
