@@ -70,7 +70,7 @@ fn fifty_concurrent_first_requests_start_one_container() -> Outcome {
 #[test]
 fn objects_spread_over_the_nodes_and_the_list_shows_them() -> Outcome {
     scenario(Setup::default(), async |cluster| {
-        cluster.deploy(&App::default()).await?;
+        cluster.deploy(&App { more: "spread = \"node\"", ..App::default() }).await?;
         let before = now_ms()?;
         let mut answered = BTreeMap::new();
         for number in 0..SPREAD {
