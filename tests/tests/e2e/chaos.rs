@@ -3,7 +3,6 @@
 //! was acknowledged is lost, and everything answers again.
 
 use std::collections::BTreeMap;
-use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -108,7 +107,8 @@ impl Fault {
             Self::MachineStopped => wake_machine(cluster, node).await,
             Self::MachineKilled => {
                 cluster.restart_supervisor(node)?;
-                until_supervised(cluster, node).await?;
+                // An agent ends where there is no supervisor, and a service manager would start it again.
+                cluster.until_supervised(node).await?;
                 cluster.start_agent(node)
             }
             Self::Cut | Self::CutThere | Self::CutBack => cut(cluster, node, false, false),
@@ -116,15 +116,6 @@ impl Fault {
             Self::EdgeKilled => cluster.start_edge(),
         }
     }
-}
-
-/// An agent ends where there is no supervisor, and a service manager would start it again.
-async fn until_supervised(cluster: &Cluster, node: usize) -> Result<()> {
-    let socket = cluster.nodes()[node].state.join("supervisor.sock");
-    wait::until("the supervisor to listen", HEALED_WITHIN, async || {
-        UnixStream::connect(&socket).map(drop).context("nobody listens")
-    })
-    .await
 }
 
 fn cut(cluster: &Cluster, node: usize, there: bool, back: bool) -> Result<()> {
