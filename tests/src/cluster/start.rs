@@ -150,7 +150,7 @@ impl Cluster {
     pub async fn until_supervised(&mut self, index: usize) -> Result<()> {
         let node = &mut self.nodes[index];
         let supervisor = node.supervisor.as_mut().context("the supervisor was killed")?;
-        Ok(ready::until_listening(supervisor, &node.state).await?)
+        ready::until_listening(supervisor, &node.state).await
     }
 
     /// Replaces the node's program with another file, as an upgrade does, and starts the agent from it.
