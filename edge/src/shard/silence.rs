@@ -10,7 +10,7 @@
 //! * This process was stopped, or its machine asleep: then nodes were silent because nobody listened. They get the time of a term to
 //!   be heard.
 //! * The last node that is connected is silent too: nothing is given up, as nobody could take it.
-//! * A node keeps no terms, or was not heard of since this process was started: it is waited for.
+//! * A node keeps no terms, as far as is known: it is waited for.
 
 use std::sync::Arc;
 use std::time::Duration;
