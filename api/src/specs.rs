@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_common::ids::{AppName, CallbackName, ClassName, SecretName, VariableName};
 use berth_common::spec::{
     Action, AppLimits, AppSpec, AssetsSpec, BeforeAssets, Capability, ClassSpec, CronSpec, HooksSpec,
-    ImageRef, LogSpec, PlacementSpec, Program, ProgramLimits, ProgramModule, ProgramRoute, ProgramVar,
-    Recipe, RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates, StoredSecret,
+    ImageRef, LogSpec, OnNodeGone, PlacementSpec, Program, ProgramLimits, ProgramModule, ProgramRoute,
+    ProgramVar, Recipe, RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates, StoredSecret,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -179,6 +179,9 @@ pub struct ClassSpecView {
     /// Where its containers may be.
     #[serde(default, skip_serializing_if = "PlacementSpec::is_default")]
     pub placement: PlacementSpec,
+    /// What becomes of its containers when their nodes are lost or drained.
+    #[serde(default, skip_serializing_if = "OnNodeGone::is_default")]
+    pub on_node_gone: OnNodeGone,
     /// Whether requests to a stopped object are refused instead of starting it.
     #[serde(default)]
     pub manual_start: bool,
@@ -334,6 +337,7 @@ impl From<&ClassSpec> for ClassSpecView {
             wake_grace,
             prepared,
             placement,
+            on_node_gone,
             manual_start,
             required_ports,
             ping_endpoint,
@@ -360,6 +364,7 @@ impl From<&ClassSpec> for ClassSpecView {
             wake_grace: ms(*wake_grace),
             prepared: *prepared,
             placement: placement.clone(),
+            on_node_gone: *on_node_gone,
             manual_start: *manual_start,
             required_ports: required_ports.clone(),
             ping_endpoint: ping_endpoint.clone(),

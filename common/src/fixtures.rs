@@ -55,6 +55,7 @@ pub fn class() -> ClassSpec {
         wake_grace: Duration::from_secs(30),
         prepared: 0,
         placement: Default::default(),
+        on_node_gone: Default::default(),
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,

@@ -30,8 +30,8 @@ use crate::ids::{AppName, ClassName};
 use crate::image::Digest;
 use crate::spec::{
     AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, HostPattern,
-    ImageRef, LogSpec, MAX_ENV_BYTES, NotFound, OfApp, PlacementSpec, Recipe, Resources, RouteSpec, Secrets,
-    StartBoost, StartRates,
+    ImageRef, LogSpec, MAX_ENV_BYTES, NotFound, OfApp, OnNodeGone, PlacementSpec, Recipe, Resources,
+    RouteSpec, Secrets, StartBoost, StartRates,
 };
 
 pub use container::{
@@ -130,6 +130,8 @@ pub struct ClassManifest {
     pub prepared: u32,
     /// Where its instances may be.
     pub placement: PlacementSpec,
+    /// What becomes of them when their nodes are gone.
+    pub on_node_gone: OnNodeGone,
     /// Whether requests to a stopped object are refused instead of starting it.
     pub manual_start: bool,
     /// Ports that must take connections, besides the default one, before requests are sent.
@@ -177,6 +179,7 @@ impl ClassManifest {
             wake_grace: self.wake_grace,
             prepared: self.prepared,
             placement: self.placement.clone(),
+            on_node_gone: self.on_node_gone,
             manual_start: self.manual_start,
             required_ports: self.required_ports.clone(),
             ping_endpoint: self.ping_endpoint.clone(),

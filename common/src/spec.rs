@@ -25,7 +25,7 @@ pub use content::{
 };
 pub use logs::{LOG_BYTES, LOG_RETENTION, LogSpec};
 pub use path::{PathPattern, PatternError};
-pub use placement::{MAX_LABELS, PlacementSpec, Spread, label_fault, parse_label, region_fault};
+pub use placement::{MAX_LABELS, OnNodeGone, PlacementSpec, Spread, label_fault, parse_label, region_fault};
 pub use program::{
     BeforeAssets, ImportTarget, MAX_FLAGS, MAX_IMPORTS, MAX_MODULE_NAME_BYTES, MAX_MODULES,
     MAX_PROGRAM_NAMES, MAX_PROGRAM_ROUTES, MAX_VARS, Program, ProgramLimits, ProgramModule, ProgramRoute,
@@ -245,6 +245,9 @@ pub struct ClassSpec {
     /// Where its instances may be.
     #[serde(default, skip_serializing_if = "PlacementSpec::is_default")]
     pub placement: PlacementSpec,
+    /// What becomes of its instances when their nodes are gone.
+    #[serde(default, skip_serializing_if = "OnNodeGone::is_default")]
+    pub on_node_gone: OnNodeGone,
     /// Whether requests to a stopped object are refused instead of starting it.
     #[serde(default)]
     pub manual_start: bool,

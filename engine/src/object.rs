@@ -39,13 +39,15 @@
 //!   refused.
 //! * The node is not connected: a `Recovering` object waits; its requests are refused (`NodeUnreachable`) at their
 //!   deadline.
-//! * The node is lost: the instance ends as `NodeLost`, and who waits gets another one elsewhere (`lost`).
+//! * The node is lost: the instance ends as `NodeLost`, and who waits gets another one elsewhere (`lost`), or its class wants it back
+//!   at once (`comeback`).
 //! * The start never reached the node before it was to end: it ends for that reason, and does not count as a failure.
 //! * The node has lost the instance: it ends as `RuntimeLost`.
 //!
 //! This file has the object's state and its requests; `placing` finds a node and waits for the store, `life` handles
 //! reports of nodes, `deadlines` timers, `metering` usage records.
 
+mod comeback;
 mod crashes;
 mod deadlines;
 mod drained;
@@ -95,6 +97,8 @@ pub(crate) struct Object {
     crashes: Option<Crashes>,
     /// Its last failures, the newest first.
     failures: Vec<Failure>,
+    /// Its class, if its instance is to come back elsewhere though nobody may wait for it.
+    comeback: Option<Arc<ClassSpec>>,
     waiters: Waiters,
     state: State,
 }
@@ -187,6 +191,7 @@ impl Object {
             crashes: None,
             failures: Vec::new(),
             waiters: Waiters::default(),
+            comeback: None,
             state: State::Gone,
         }
     }
@@ -307,7 +312,8 @@ impl Object {
             }
             // The backoff is for one version of the app: this request may be for another.
             State::Delayed { .. } => self.begin(cx),
-            State::Unplaced | State::Loading | State::Reserving { .. } | State::Ending { .. } => {}
+            State::Reserving { .. } => self.hurry(cx),
+            State::Unplaced | State::Loading | State::Ending { .. } => {}
             State::Live(_) => self.hasten(cx),
         }
     }
@@ -346,6 +352,7 @@ impl Object {
             return;
         }
         match &mut self.state {
+            State::Unplaced | State::Reserving { .. } if self.comeback.is_some() => self.wait_on(cx),
             State::Unplaced => self.state = State::Gone,
             State::Reserving { is_withdrawn, .. } if !*is_withdrawn => {
                 *is_withdrawn = true;

@@ -54,6 +54,7 @@ mod tests {
             "regions = []",
             "labels = { gpu = \"a b\" }",
             "spread = \"rack\"",
+            "on_node_gone = \"weep\"",
             "secrets = [\"A-B\"]",
         ] {
             let bad = format!(

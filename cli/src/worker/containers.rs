@@ -8,7 +8,7 @@ use berth_common::ids::ClassName;
 use berth_common::manifest::{
     ClassManifest, DeclaredImage, PORT_TIMEOUT, SLEEP_AFTER, START_TIMEOUT, STOP_GRACE,
 };
-use berth_common::spec::{PlacementSpec, StartBoost, WAKE_GRACE};
+use berth_common::spec::{OnNodeGone, PlacementSpec, StartBoost, WAKE_GRACE};
 use berth_project::{Config, Container, Problem};
 
 use super::problem;
@@ -76,6 +76,8 @@ fn class(container: &Container, name: ClassName) -> ClassManifest {
             regions: container.regions.iter().cloned().collect(),
             ..PlacementSpec::default()
         },
+        // The program says when its containers start.
+        on_node_gone: OnNodeGone::OnDemand,
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,

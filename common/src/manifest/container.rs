@@ -14,7 +14,7 @@ use super::{ClassManifest, DeclaredImage, placement, trigger};
 use crate::ids::ClassName;
 use crate::spec::{Capability, MAX_REQUIRED_PORTS, Resources, StartBoost, WAKE_GRACE, path_fault};
 
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "class_name",
     "image",
     "instance_type",
@@ -25,6 +25,7 @@ const KEYS: [&str; 27] = [
     "regions",
     "labels",
     "spread",
+    "on_node_gone",
     "manual_start",
     "default_port",
     "required_ports",
@@ -123,6 +124,7 @@ fn read_class(
     let enable_internet = optional(enable_internet, |value| values::boolean(report, value));
     let init = optional(section.get("init"), |value| values::boolean(report, value));
     let placement = placement::read(report, section);
+    let on_node_gone = optional(section.get("on_node_gone"), |value| placement::on_node_gone(report, value));
     let manual_start = section.get("manual_start");
     let manual_start = optional(manual_start, |value| values::boolean(report, value));
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
@@ -149,6 +151,7 @@ fn read_class(
         max_instances: max_instances?,
         prepared: prepared?.unwrap_or(PREPARED),
         placement: placement?,
+        on_node_gone: on_node_gone?.unwrap_or_default(),
         manual_start: manual_start?.unwrap_or(false),
         default_port: default_port?,
         sleep_after: durations.sleep_after,

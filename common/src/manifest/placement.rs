@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Report, Section, Value, kind};
 use super::values::{self, optional};
-use crate::spec::{MAX_LABELS, PlacementSpec, Spread, label_fault, region_fault};
+use crate::spec::{MAX_LABELS, OnNodeGone, PlacementSpec, Spread, label_fault, region_fault};
 
 /// Most regions of a class.
 const MAX_REGIONS: usize = 32;
@@ -80,6 +80,18 @@ fn spread(report: &mut Report<'_>, value: &Value<'_>) -> Option<Spread> {
                 value.span().start,
                 format!("{other:?} is nothing to spread over; expected {expected}"),
             );
+            None
+        }
+    }
+}
+
+pub(super) fn on_node_gone(report: &mut Report<'_>, value: &Value<'_>) -> Option<OnNodeGone> {
+    let expected = "on_node_gone = \"restart\" or on_node_gone = \"on_demand\"";
+    match values::text(report, value, expected)? {
+        "restart" => Some(OnNodeGone::Restart),
+        "on_demand" => Some(OnNodeGone::OnDemand),
+        other => {
+            report.wrong(value.span().start, format!("{other:?} is unknown; expected {expected}"));
             None
         }
     }

@@ -148,6 +148,7 @@ fn a_class_says_where_its_instances_may_be() {
         ("labels = { a = \"b=c\" }", "is no label"),
         ("labels = 7", "labels"),
         ("spread = \"rack\"", "nothing to spread over"),
+        ("on_node_gone = \"weep\"", "on_node_gone = \"restart\" or on_node_gone = \"on_demand\""),
     ] {
         let problems = placed(lines).unwrap_err().to_string();
         assert!(problems.contains(said), "{lines}: {problems}");
@@ -235,7 +236,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, regions, labels, spread, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, init, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, wake_grace, env, secrets, hooks, callbacks
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, regions, labels, spread, on_node_gone, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, init, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, wake_grace, env, secrets, hooks, callbacks
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#

@@ -60,6 +60,25 @@ pub enum Spread {
     Region,
 }
 
+/// What becomes of an instance whose node is lost, or drained.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNodeGone {
+    /// Its object has another one when it is asked for.
+    #[default]
+    OnDemand,
+    /// Its object has another one elsewhere at once, or as soon as there is room.
+    Restart,
+}
+
+impl OnNodeGone {
+    /// Whether nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl PlacementSpec {
     /// Whether nothing is said.
     pub fn is_default(&self) -> bool {

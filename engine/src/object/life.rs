@@ -1,6 +1,7 @@
 //! The life of an instance after its start is sent: the reports of its node, its readiness, its end.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use berth_common::ids::InstanceId;
 use berth_common::metering::Metered;
@@ -188,7 +189,7 @@ impl Object {
     /// The instance has ended: persists that with its usage, and then has the node forget it.
     pub(super) fn end(&mut self, outcome: Outcome, metered: Option<Metered>, cx: &mut Context<'_>) {
         let live = self.state.live();
-        let (node, instance) = (live.node.clone(), live.instance);
+        let (node, instance, class) = (live.node.clone(), live.instance, Arc::clone(&live.class));
         let usage = metered.map(|metered| self.usage(live, metered, &outcome));
         let extras = CommitExtras { events: self.events_of_end(&outcome, cx), usage };
         if is_error(&outcome) {
@@ -197,6 +198,7 @@ impl Object {
         let persist = cx.ids.persist();
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
+        self.note_comeback(outcome.reason, &class);
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
         self.confirm_orders(cx);
         let (extras_again, returned) = (extras.clone(), None);
@@ -211,6 +213,7 @@ impl Object {
         if !matches!(self.state, State::Ending { .. }) {
             self.refuse_all(&Refused::Ended, cx);
         }
+        self.forgo_comeback(cx);
         let State::Live(live) = &mut self.state else {
             return cx.emit(Effect::Ordered { waiter });
         };

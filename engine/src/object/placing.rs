@@ -58,9 +58,9 @@ impl Object {
         }
     }
 
-    /// Starts an instance if requests wait that may start one.
+    /// Starts an instance if requests wait that may start one, or if it is to come back.
     pub(super) fn begin(&mut self, cx: &mut Context<'_>) {
-        let Some(class) = self.waiters.class().map(Arc::clone) else {
+        let Some(class) = self.waiters.class().or(self.comeback.as_ref()).map(Arc::clone) else {
             self.refuse_all(&Refused::ManualStart, cx);
             self.state = State::Gone;
             return;
@@ -70,7 +70,9 @@ impl Object {
         {
             return self.delay(until_ms, &crashes, cx);
         }
-        cx.emit(Effect::Reserve(Demand::of(&self.key, self.generation.next(), &class)));
+        let is_patient = self.waiters.is_empty();
+        let demand = Demand { is_patient, ..Demand::of(&self.key, self.generation.next(), &class) };
+        cx.emit(Effect::Reserve(demand));
         self.waiters.prolong(cx.config.max_turn_ms);
         self.state = State::Reserving { class, is_withdrawn: false };
     }
@@ -81,6 +83,7 @@ impl Object {
         for waiter in self.waiters.take_late(until_ms) {
             cx.emit(Effect::Refuse { waiter, refused: refused.clone() });
         }
+        self.comeback = None;
         self.state = if self.waiters.is_empty() { State::Gone } else { State::Delayed { until_ms } };
     }
 
@@ -107,7 +110,8 @@ impl Object {
             }
         };
         match result {
-            Ok((node, instance)) if !self.waiters.is_empty() => {
+            Ok((node, instance)) if !self.waiters.is_empty() || self.comeback.is_some() => {
+                self.comeback = None;
                 let stage = Stage::Placing { persist: cx.ids.persist() };
                 self.place(Live::new(node, instance, class, stage, cx.now.mono_ms), generation, cx);
             }
@@ -125,7 +129,11 @@ impl Object {
             }
             Err(refused) => {
                 self.refuse_all(&refused, cx);
-                self.state = State::Gone;
+                // With too many that wait already, it starts when it is asked for.
+                if self.comeback.is_some() && refused != Refused::NoTurn {
+                    return self.begin(cx);
+                }
+                (self.comeback, self.state) = (None, State::Gone);
             }
         }
     }
