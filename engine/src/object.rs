@@ -97,6 +97,8 @@ pub(crate) struct Object {
     crashes: Option<Crashes>,
     /// Its last failures, the newest first.
     failures: Vec<Failure>,
+    /// The node of its last instance, unless that is to be avoided.
+    last_node: Option<NodeId>,
     /// Its class, if its instance is to come back elsewhere though nobody may wait for it.
     comeback: Option<Arc<ClassSpec>>,
     waiters: Waiters,
@@ -192,6 +194,7 @@ impl Object {
             failures: Vec::new(),
             waiters: Waiters::default(),
             comeback: None,
+            last_node: None,
             state: State::Gone,
         }
     }
@@ -208,8 +211,8 @@ impl Object {
         self.last_change_ms = record.last_change_ms;
         self.failures = record.failures;
         self.state = match record.state {
-            RecordState::Stopped { outcome } => {
-                self.exit = outcome;
+            RecordState::Stopped { outcome, node } => {
+                (self.exit, self.last_node) = (outcome, node);
                 State::Gone
             }
             RecordState::Placed { node, instance, class, stop_reason, announced, placed_ms, stop } => {

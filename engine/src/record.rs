@@ -43,6 +43,9 @@ pub enum RecordState {
     Stopped {
         /// How the last one ended.
         outcome: Option<Outcome>,
+        /// The node that it was on, where the next one would find what it needs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<NodeId>,
     },
     /// It may have one, on this node and nowhere else.
     Placed {

@@ -79,7 +79,9 @@ impl From<&Record> for ObjectView {
     /// as running.
     fn from(record: &Record) -> Self {
         let (state, placed, exit) = match &record.state {
-            RecordState::Stopped { outcome } => (PublicState::ended(outcome.as_ref()), None, outcome.clone()),
+            RecordState::Stopped { outcome, .. } => {
+                (PublicState::ended(outcome.as_ref()), None, outcome.clone())
+            }
             RecordState::Placed { node, instance, class, .. } => {
                 (PublicState::Running, Some((node, instance, class.of_app.version)), None)
             }

@@ -152,7 +152,7 @@ pub(super) async fn remove(
 }
 
 /// Does this to its end, also if the request is cut off meanwhile.
-async fn to_its_end<T: Send + 'static>(
+pub(super) async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::spawn(work).await.map_err(|error| Problem::internal(&error))?

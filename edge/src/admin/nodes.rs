@@ -13,6 +13,7 @@ use berth_engine::{Input, ObjectView};
 use berth_store::{self as store, NodeRecord, Write};
 
 use super::Admin;
+use super::apps::to_its_end;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
 use super::read::{self, OptionalBody};
 use crate::nodes::{Given, StillThere};
@@ -47,13 +48,7 @@ pub(super) async fn drain(
     let node = admin.configured(&node)?;
     // Whoever drains it again does not begin anew with the patience for what is held.
     if !dry_run && admin.nodes.drained_ms(&node).is_none() {
-        let drained_ms = wall_ms();
-        let record = NodeRecord { node: node.clone(), drained_ms };
-        store::write(&*admin.store, Write::Node(record)).await?;
-        admin.nodes.drain(&node, Some(drained_ms));
-        tracing::info!(%node, "node drained by order");
-        let told = "by order: what is there ends, and nothing new is put there";
-        admin.nodes.happenings().node(HappeningKind::NodeDrained, &node, told);
+        to_its_end(drain_now(Arc::clone(&admin), node.clone())).await?;
     }
     Ok(Json(admin.ordered(node, true, false).await))
 }
@@ -68,12 +63,7 @@ pub(super) async fn undrain(
 ) -> Ordered {
     let node = admin.configured(&node)?;
     if !dry_run && admin.nodes.drained_ms(&node).is_some() {
-        store::write(&*admin.store, Write::RemoveNode(node.clone())).await?;
-        admin.nodes.drain(&node, None);
-        // Requests may wait for a node.
-        admin.mailboxes.iter().for_each(|mailbox| mailbox.input(Input::NodeOpened));
-        tracing::info!(%node, "node in use again by order");
-        admin.nodes.happenings().node(HappeningKind::NodeUndrained, &node, "by order");
+        to_its_end(use_again(Arc::clone(&admin), node.clone())).await?;
     }
     Ok(Json(admin.ordered(node, true, false).await))
 }
@@ -96,16 +86,44 @@ pub(super) async fn forget(
     let Given { is_configured, may_run, .. } = admin.nodes.may_forget(&node)?;
     let ordered = admin.ordered(node.clone(), is_configured, may_run).await;
     if !dry_run {
-        let lost = admin.nodes.forget(&node, admin.mailboxes.len())?.lost;
-        tracing::warn!(%node, objects = ordered.count, "a node is forgotten by order: what it had is given up");
-        let told = format!("by order: what it had is given up, of {} objects", ordered.count);
-        admin.nodes.happenings().node(HappeningKind::NodeForgotten, &node, told);
-        for mailbox in &admin.mailboxes {
-            mailbox.input(Input::NodeLost { node: node.clone(), heard_ms: lost.heard_ms });
-        }
-        store::write(&*admin.store, Write::RemoveNode(node)).await?;
+        to_its_end(forget_now(Arc::clone(&admin), node, ordered.count)).await?;
     }
     Ok(Json(ordered))
+}
+
+async fn drain_now(admin: Arc<Admin>, node: NodeId) -> Result<(), Problem> {
+    let drained_ms = wall_ms();
+    let record = NodeRecord { node: node.clone(), drained_ms };
+    store::write(&*admin.store, Write::Node(record)).await?;
+    admin.nodes.drain(&node, Some(drained_ms));
+    tracing::info!(%node, "node drained by order");
+    let told = "by order: what is there ends, and nothing new is put there";
+    admin.nodes.happenings().node(HappeningKind::NodeDrained, &node, told);
+    Ok(())
+}
+
+async fn use_again(admin: Arc<Admin>, node: NodeId) -> Result<(), Problem> {
+    store::write(&*admin.store, Write::RemoveNode(node.clone())).await?;
+    admin.nodes.drain(&node, None);
+    // Requests may wait for a node.
+    admin.mailboxes.iter().for_each(|mailbox| mailbox.input(Input::NodeOpened));
+    tracing::info!(%node, "node in use again by order");
+    admin.nodes.happenings().node(HappeningKind::NodeUndrained, &node, "by order");
+    Ok(())
+}
+
+async fn forget_now(admin: Arc<Admin>, node: NodeId, objects: usize) -> Result<(), Problem> {
+    let lost = admin.nodes.forget(&node, admin.mailboxes.len())?.lost;
+    tracing::warn!(%node, objects, "a node is forgotten by order: what it had is given up");
+    let told = format!("by order: what it had is given up, of {objects} objects");
+    admin.nodes.happenings().node(HappeningKind::NodeForgotten, &node, told);
+    for mailbox in &admin.mailboxes {
+        mailbox.input(Input::NodeLost { node: node.clone(), heard_ms: lost.heard_ms });
+    }
+    // Whether it keeps terms is noted again if this edge is configured with it.
+    admin.nodes.noted(&node, false);
+    let nothing_left = vec![Write::RemoveNode(node.clone()), Write::KeepsTerms(node, false)];
+    Ok(store::commit(&*admin.store, nothing_left).await?)
 }
 
 fn no_node(node: &NodeId) -> Problem {

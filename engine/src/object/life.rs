@@ -18,8 +18,13 @@ use crate::effect::Effect;
 use crate::event::{Event, EventDetails};
 use crate::ids::WaiterId;
 use crate::input::{EndOrder, Kept};
-use crate::record::{Failure, MAX_FAILURES, RecordState, StopRecord};
+use crate::record::{Failure, MAX_FAILURES, StopRecord};
 use crate::refused::Refused;
+
+/// Whether the node is as good for the next instance as for one that has ended so.
+fn is_good_again(reason: ExitReason) -> bool {
+    !matches!(reason, ExitReason::NodeLost | ExitReason::Drained | ExitReason::StartFailed)
+}
 
 impl Object {
     /// Its start never left the edge. That is no failure of the app, whatever it was ended for.
@@ -199,12 +204,13 @@ impl Object {
         self.last_change_ms = cx.now.wall_ms;
         self.exit = Some(outcome.clone());
         self.note_comeback(outcome.reason, &class);
+        self.last_node = is_good_again(outcome.reason).then(|| node.clone());
         cx.emit(Effect::Unreserve { object: self.id, generation: self.generation, node: node.clone() });
         self.confirm_orders(cx);
         let (extras_again, returned) = (extras.clone(), None);
         self.state =
             State::Ending { node, instance, persist, retry_ms: None, extras: extras_again, returned };
-        self.persist(persist, RecordState::Stopped { outcome: Some(outcome) }, extras, cx);
+        self.persist(persist, self.stopped(), extras, cx);
     }
 
     /// Ends the instance as a user ordered.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use berth_common::ids::{Generation, InstanceId, NodeId};
 use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::ClassSpec;
 
 use super::crashes::Crashes;
 use super::live::{Live, Stage};
@@ -22,6 +23,9 @@ use crate::usage::UsageRecord;
 
 /// Delay before the failed write of an end is retried, in milliseconds.
 const PERSIST_RETRY_MS: u64 = 1_000;
+
+/// How long the node of the last instance is preferred, in milliseconds: about as long as caches are worth something.
+const LAST_NODE_MS: u64 = 5 * 60 * 1_000;
 
 /// What is written in one commit with a record.
 #[derive(Debug, Clone, Default)]
@@ -70,9 +74,7 @@ impl Object {
         {
             return self.delay(until_ms, &crashes, cx);
         }
-        let is_patient = self.waiters.is_empty();
-        let demand = Demand { is_patient, ..Demand::of(&self.key, self.generation.next(), &class) };
-        cx.emit(Effect::Reserve(demand));
+        cx.emit(Effect::Reserve(self.demand(&class, cx.now.wall_ms)));
         self.waiters.prolong(cx.config.max_turn_ms);
         self.state = State::Reserving { class, is_withdrawn: false };
     }
@@ -259,6 +261,21 @@ impl Object {
         let (again, extras) = (cx.ids.persist(), extras.clone());
         *persist = again;
         *retry_ms = None;
-        self.persist(again, RecordState::Stopped { outcome: self.exit.clone() }, extras, cx);
+        self.persist(again, self.stopped(), extras, cx);
+    }
+
+    /// What the record says of it once its instance has ended.
+    pub(super) fn stopped(&self) -> RecordState {
+        RecordState::Stopped { outcome: self.exit.clone(), node: self.last_node.clone() }
+    }
+
+    /// What it asks of the nodes. The one that it was on until just now may have its image and its files in memory.
+    fn demand(&self, class: &ClassSpec, now_wall_ms: u64) -> Demand {
+        let is_recent = now_wall_ms.saturating_sub(self.last_change_ms) <= LAST_NODE_MS;
+        Demand {
+            is_patient: self.waiters.is_empty(),
+            last_node: self.last_node.clone().filter(|_| is_recent),
+            ..Demand::of(&self.key, self.generation.next(), class)
+        }
     }
 }

@@ -123,37 +123,25 @@ impl Desk {
         phase: Phase,
         metered: Option<Metered>,
     ) -> Vec<Effect> {
-        let generation = Generation(generation);
-        let status = InstanceStatus {
-            instance: instance(n),
-            object: object(),
-            generation,
-            phase,
-            frozen: false,
-            metered,
-        };
-        self.input(Input::Status { node: node(), status })
+        self.tell(&node(), InstanceStatus { metered, ..Self::told(n, generation, phase) })
     }
 
     /// The node says that it has frozen an instance that had served.
     pub(crate) fn frozen(&mut self, n: u8, generation: u64) -> Vec<Effect> {
-        let (generation, phase) = (Generation(generation), Phase::Ready);
-        let (instance, object) = (instance(n), object());
-        let status = InstanceStatus { instance, object, generation, phase, frozen: true, metered: None };
-        self.input(Input::Status { node: node(), status })
+        self.tell(&node(), InstanceStatus { frozen: true, ..Self::told(n, generation, Phase::Ready) })
     }
 
-    /// The same from another node, without what was measured.
+    /// The same as `status` from another node.
     pub(crate) fn report_from(&mut self, node: &NodeId, n: u8, generation: u64, phase: Phase) -> Vec<Effect> {
-        let generation = Generation(generation);
-        let status = InstanceStatus {
-            instance: instance(n),
-            object: object(),
-            generation,
-            phase,
-            frozen: false,
-            metered: None,
-        };
+        self.tell(node, Self::told(n, generation, phase))
+    }
+
+    fn told(n: u8, generation: u64, phase: Phase) -> InstanceStatus {
+        let (instance, object, generation) = (instance(n), object(), Generation(generation));
+        InstanceStatus { instance, object, generation, phase, frozen: false, metered: None }
+    }
+
+    fn tell(&mut self, node: &NodeId, status: InstanceStatus) -> Vec<Effect> {
         self.input(Input::Status { node: node.clone(), status })
     }
 

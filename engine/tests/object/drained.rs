@@ -33,7 +33,7 @@ fn an_instance_ends_once_nobody_holds_it_and_who_asks_then_gets_another_one() {
     else {
         panic!("{ended:?}")
     };
-    let RecordState::Stopped { outcome: Some(outcome) } = &record.state else { panic!("{record:?}") };
+    let RecordState::Stopped { outcome: Some(outcome), .. } = &record.state else { panic!("{record:?}") };
     assert_eq!((outcome.reason, outcome.code), (ExitReason::Drained, Some(0)));
     let next = desk.persisted(persist(&ended));
     assert!(matches!(&next[..], [Effect::Forget { .. }, Effect::Reserve(_)]), "{next:?}");

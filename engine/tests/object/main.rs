@@ -7,6 +7,7 @@ mod desk;
 mod drained;
 mod elsewhere;
 mod hooks;
+mod last_node;
 mod lost;
 mod metering;
 mod orders;
@@ -364,7 +365,7 @@ fn stopped_objects_cost_nothing() {
     let mut desk = Desk::new();
     for n in 0..100_000 {
         let key = ObjectKey { name: n.to_string().parse().unwrap(), ..key() };
-        let state = RecordState::Stopped { outcome: None };
+        let state = RecordState::Stopped { outcome: None, node: None };
         desk.restore(Record {
             key,
             generation: Generation(1),
@@ -457,7 +458,7 @@ fn fail(desk: &mut Desk, n: u8) {
     let generation = u64::from(n);
     let effects = desk.acquire(100 + generation);
     assert!(matches!(&effects[..], [Effect::Load { .. }]), "{effects:?}");
-    let stopped = RecordState::Stopped { outcome: None };
+    let stopped = RecordState::Stopped { outcome: None, node: None };
     let record = Record {
         key: key(),
         generation: Generation(generation - 1),
@@ -475,7 +476,7 @@ fn fail(desk: &mut Desk, n: u8) {
 }
 
 fn stopped(generation: u64) -> Option<Record> {
-    let state = RecordState::Stopped { outcome: None };
+    let state = RecordState::Stopped { outcome: None, node: None };
     Some(Record {
         key: key(),
         generation: Generation(generation),

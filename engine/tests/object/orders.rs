@@ -119,7 +119,7 @@ fn a_start_that_never_left_the_edge_is_no_failure_of_the_app() {
     let mut desk = Desk::new();
     for n in 1..=3 {
         desk.acquire(u64::from(n));
-        let stopped = RecordState::Stopped { outcome: None };
+        let stopped = RecordState::Stopped { outcome: None, node: None };
         let generation = berth_common::ids::Generation(u64::from(n) - 1);
         let record =
             Record { key: super::key(), generation, state: stopped, last_change_ms: 0, failures: Vec::new() };

@@ -23,6 +23,7 @@ mod store;
 
 use actions::{Action, any_action, client, paces, silent_action, work};
 use berth_engine::EndOrder;
+use machine::Pace;
 use model::{ALIKE, NODES, World};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -61,6 +62,14 @@ fn healthy(world: &mut World, requests: usize) {
     assert_eq!(world.promises.holds().len(), requests);
 }
 
+/// All of it happens, and then nothing more: the world is useful in the end.
+fn live_through(paces: [Pace; NODES], actions: Vec<Action>) {
+    let mut world = World::new(paces);
+    actions.into_iter().for_each(|action| world.act(action));
+    world.come_to_rest();
+    world.expect_useful();
+}
+
 proptest! {
     #![proptest_config(config())]
 
@@ -69,12 +78,7 @@ proptest! {
         paces in paces(),
         actions in proptest::collection::vec(any_action(), 1..200),
     ) {
-        let mut world = World::new(paces);
-        for action in actions {
-            world.act(action);
-        }
-        world.come_to_rest();
-        world.expect_useful();
+        live_through(paces, actions);
     }
 
     /// The same with much silence: nodes freeze, are given up, and come back.
@@ -83,12 +87,7 @@ proptest! {
         paces in paces(),
         actions in proptest::collection::vec(silent_action(), 1..100),
     ) {
-        let mut world = World::new(paces);
-        for action in actions {
-            world.act(action);
-        }
-        world.come_to_rest();
-        world.expect_useful();
+        live_through(paces, actions);
     }
 
     /// Releases in any order, at any times, with touches between: the object sleeps exactly `sleep_after` after the

@@ -353,7 +353,7 @@ impl World {
 
     pub(crate) fn ended_idle(&self, object: usize) -> bool {
         let state = self.store.durable.get(&key(object).id()).map(|record| &record.state);
-        matches!(state, Some(RecordState::Stopped { outcome: Some(end) }) if end.reason == ExitReason::Idle)
+        matches!(state, Some(RecordState::Stopped { outcome: Some(end), .. }) if end.reason == ExitReason::Idle)
     }
 
     pub(crate) fn progress_all(&mut self, node: usize) {

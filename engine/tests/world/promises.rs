@@ -346,7 +346,7 @@ impl Promises {
             let before = self.last_event.insert(event.key.id(), next);
             assert!(before.is_none_or(|before| before <= next), "told {next:?} after {before:?}");
         }
-        if let RecordState::Stopped { outcome: Some(outcome) } = &record.state {
+        if let RecordState::Stopped { outcome: Some(outcome), .. } = &record.state {
             let stop = events.iter().any(|event| event.kind == HookKind::Stop);
             assert_eq!(stop, outcome.reason != ExitReason::StartFailed, "{outcome:?}: {events:?}");
         }

@@ -35,7 +35,7 @@ pub(crate) fn record(name: &str, generation: u64, placed: bool) -> Record {
             stop: None,
         }
     } else {
-        RecordState::Stopped { outcome: None }
+        RecordState::Stopped { outcome: None, node: None }
     };
     Record { key, generation: Generation(generation), state, last_change_ms: 5, failures: Vec::new() }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use berth_api::containers::ContainerState;
 use berth_tests::app::App;
 use berth_tests::cluster::{Cluster, Setup};
 use berth_tests::host::signal;
@@ -218,6 +219,35 @@ fn lost_and_found(
         })
         .await
         .with_context(|| format!("at first {usage}"))
+    })
+}
+
+/// A node is lost, and then another drained: what was there is started elsewhere though nobody asks for it.
+#[test]
+fn what_its_class_wants_back_is_started_elsewhere_though_nobody_asks_for_it() -> Outcome {
+    scenario(Setup::nodes(3), async |cluster| {
+        let more = "prepared = 0\non_node_gone = \"restart\"";
+        cluster.deploy(&App { more, ..App::default() }).await?;
+        answer(cluster, 0).await?;
+        for generation in 1..=2 {
+            let view = cluster.admin().object("0").await?;
+            let (node, started) = (view.node.context("it has no container")?.to_string(), view.generation.0);
+            ensure!(started == generation, "it was started {started} times, not {generation}");
+            match generation {
+                1 => cluster.kill_agent(node.trim_start_matches('n').parse::<usize>()? - 1)?,
+                _ => ensure!(cluster.berth(&["nodes", "drain", &node, "--no-wait"]).await?.status.success()),
+            }
+            wait::until("it to be back on another node", PAUSED_WITHIN, async || {
+                let view = cluster.admin().object("0").await?;
+                let now = view.node.as_ref().map(ToString::to_string);
+                let is_back =
+                    view.generation.0 == generation + 1 && now.as_ref().is_some_and(|now| *now != node);
+                ensure!(is_back && view.state == ContainerState::Healthy, "{view:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        answer(cluster, 0).await.map(drop)
     })
 }
 

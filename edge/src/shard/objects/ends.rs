@@ -40,7 +40,7 @@ impl Objects {
         let happenings = self.deps.nodes.happenings();
         match effect {
             Effect::Persist { record, usage, .. } => {
-                let RecordState::Stopped { outcome: Some(outcome) } = &record.state else { return };
+                let RecordState::Stopped { outcome: Some(outcome), .. } = &record.state else { return };
                 if outcome.reason == ExitReason::NodeLost {
                     let node = usage.as_ref().map(|usage| &usage.node);
                     let why = outcome.message.clone().unwrap_or_default();
