@@ -371,6 +371,11 @@ impl Nodes {
         }
     }
 
+    /// Whether nothing has come from a connected node for a while.
+    pub(crate) fn quiet(&self, id: &NodeId, is_quiet: bool) {
+        self.lock().fleet.node_silent(id, is_quiet);
+    }
+
     /// A node has shown a certificate. One that ends soon is told of, once.
     pub(crate) fn certified(&self, id: &NodeId, lifetime: Lifetime) {
         let mut state = self.lock();

@@ -181,6 +181,11 @@ impl Fleet {
         self.nodes.set_unsteady(id, is_unsteady);
     }
 
+    /// Records whether nothing has come from a connected node for a while: it is chosen last.
+    pub fn node_silent(&mut self, id: &NodeId, is_silent: bool) {
+        self.nodes.set_silent(id, is_silent);
+    }
+
     /// Records how many instances a node starts at once; `None`: it does not say, and as many are sent as there are. Of a node that
     /// says so, [`Self::started`] has to be told.
     pub fn node_starts(&mut self, id: &NodeId, at_once: Option<u32>) {
@@ -210,6 +215,7 @@ impl Fleet {
         if self.nodes.number(id).is_some() {
             self.nodes.update(id, |node| (node.capacity, node.told) = (None, None));
             self.nodes.measure(id, None);
+            self.nodes.set_silent(id, false);
         }
     }
 

@@ -47,6 +47,7 @@ fn in_words(verdict: Verdict) -> (VerdictView, String) {
         Verdict::Lacks(what) => (VerdictView::No, format!("not enough {what}")),
         Verdict::Busy => no("it starts as many containers as it does at once: a turn is waited for"),
         Verdict::SaysFull => (VerdictView::LastResort, "it says that it is full".to_owned()),
+        Verdict::Silent => (VerdictView::LastResort, "nothing has come from it for a while".to_owned()),
         Verdict::Unsteady => (VerdictView::LastResort, "lost several times of late".to_owned()),
         Verdict::Able { holds_image, band, free_thousandths } => {
             let image = if holds_image { "has the image" } else { "lacks the image" };

@@ -23,14 +23,14 @@ impl Bits {
         &mut self,
         [first, second]: [&Self; 2],
         third: Option<&Self>,
-        without: [Option<&Self>; 2],
+        without: [Option<&Self>; 3],
     ) {
         self.0.clear();
         let word =
             |bits: Option<&Self>, index: usize| bits.and_then(|bits| bits.0.get(index)).copied().unwrap_or(0);
         for (index, (first, second)) in first.0.iter().zip(&second.0).enumerate() {
             let third = if third.is_some() { word(third, index) } else { u64::MAX };
-            let without = word(without[0], index) | word(without[1], index);
+            let without = without.iter().fold(0, |all, bits| all | word(*bits, index));
             self.0.push(first & second & third & !without);
         }
     }
@@ -110,7 +110,7 @@ mod tests {
         rest.fill(
             [&of(&[1, 2, 3, 70]), &of(&[1, 2, 3])],
             Some(&of(&[1, 3, 300])),
-            [None, Some(&of(&[3, 300]))],
+            [None, Some(&of(&[3, 300])), None],
         );
         assert_eq!(rest.iter().collect::<Vec<_>>(), [1]);
         rest.add_all(&of(&[300]));

@@ -3,7 +3,7 @@
 //! ```text
 //!  all nodes ─▶ connected, not draining, not refused ─▶ constraints ─▶ the last node, if it is as good as any
 //!                                                                    │
-//!               steady and not full by its own account first, then all│
+//!               heard of, steady, not full by its own account first, then all│
 //!                 where the fewest of the class are, if it spreads    │
 //!                   image held and near ... not held and far          ▼
 //!                     two at random with room ─▶ the one with the larger free share
@@ -83,7 +83,7 @@ impl Choice<'_> {
     fn last_node(&self) -> Option<usize> {
         let number = self.nodes.number(self.demand.last_node.as_ref()?)?;
         let holds = self.nodes.holders(&self.demand.image).is_some_and(|holders| holders.has(number));
-        let is_steady = !self.nodes.unsteady.has(number);
+        let is_steady = !self.nodes.unsteady.has(number) && !self.nodes.silent.has(number);
         let is_good = self.demand.spread.is_none() && holds && is_steady && self.candidates.has(number);
         (is_good && self.fits(number, false)).then_some(number)
     }
@@ -95,8 +95,9 @@ impl Choice<'_> {
             return false;
         }
         let (with, without) = if holds { (holders, None) } else { (None, holders) };
-        let unsteady = (!is_last_resort).then_some(&self.nodes.unsteady);
-        group.fill([&self.nodes.bands[band], level], with, [without, unsteady]);
+        let better = |worse| (!is_last_resort).then_some(worse);
+        let (unsteady, silent) = (better(&self.nodes.unsteady), better(&self.nodes.silent));
+        group.fill([&self.nodes.bands[band], level], with, [without, unsteady, silent]);
         !group.is_empty()
     }
 

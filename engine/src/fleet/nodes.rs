@@ -20,6 +20,8 @@ pub(super) struct Nodes {
     /// Those that are connected and take instances.
     pub(super) open: Bits,
     pub(super) unsteady: Bits,
+    /// Those from which nothing has come for a while.
+    pub(super) silent: Bits,
     pub(super) bands: [Bits; BANDS],
     images: HashMap<Digest, Bits>,
     /// Which nodes meet a set of constraints. Emptied when a property of a node changes.
@@ -86,6 +88,11 @@ impl Nodes {
     pub(super) fn set_unsteady(&mut self, id: &NodeId, is_unsteady: bool) {
         let number = self.number_or_new(id);
         self.unsteady.set(number, is_unsteady);
+    }
+
+    pub(super) fn set_silent(&mut self, id: &NodeId, is_silent: bool) {
+        let number = self.number_or_new(id);
+        self.silent.set(number, is_silent);
     }
 
     /// A round trip to a node took so long, in microseconds; `None`: what was measured is of no use any more.

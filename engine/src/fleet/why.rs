@@ -32,6 +32,8 @@ pub enum Verdict {
     Busy,
     /// It could take it, but says itself that it is full.
     SaysFull,
+    /// It could take it, but nothing has come from it for a while.
+    Silent,
     /// It could take it, but has not been steady.
     Unsteady,
     /// It can take it.
@@ -88,6 +90,8 @@ fn verdict(nodes: &Nodes, number: usize, demand: &Demand) -> Verdict {
         Verdict::Busy
     } else if node.says_that_it_is_full(&demand.resources) {
         Verdict::SaysFull
+    } else if nodes.silent.has(number) {
+        Verdict::Silent
     } else if nodes.unsteady.has(number) {
         Verdict::Unsteady
     } else {

@@ -32,7 +32,7 @@ async fn drained(cluster: &Cluster, index: usize, words: &[&str]) -> Result<Stri
 #[test]
 fn a_drained_node_is_empty_and_others_take_its_work() -> Outcome {
     scenario(Setup::nodes(2), async |cluster| {
-        cluster.deploy(&App::default()).await?;
+        cluster.deploy(&App { more: "spread = \"node\"", ..App::default() }).await?;
         let client = cluster.client();
         for name in ["1", "2", "3", "4"] {
             client.get(&format!("/container/{name}")).await?.success()?;

@@ -39,8 +39,8 @@ const UPDATES: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Checks between two questions about the node's room: twice a second would tell nobody more.
 const ROOM_LOOKS: u32 = 2;
-/// Checks without a packet after which the node is pinged, again and again: a node that was restarted replies with a
-/// reset, long before the connection would time out.
+/// Checks without a packet after which the node is chosen last, and is pinged, again and again: a node that was restarted replies
+/// with a reset, long before the connection would time out.
 const QUIET_LOOKS: u32 = 3;
 
 /// Why a connection cannot be used any more.
@@ -309,7 +309,7 @@ impl Link {
                 () = due(&mut session.renew) => self.renew(&session)?,
                 _ = session.look.tick() => {
                     self.nodes.measured(&self.node, session.connection.rtt());
-                    session.look_for_life();
+                    self.nodes.quiet(&self.node, session.is_quiet());
                     session.ask_for_room();
                     self.look_whether_drained(&mut session);
                 }
@@ -422,13 +422,16 @@ impl Session {
         };
     }
 
-    fn look_for_life(&mut self) {
+    /// Whether nothing has come for a while. Then the node is pinged.
+    fn is_quiet(&mut self) -> bool {
         let packets = self.connection.stats().udp_rx.datagrams;
         self.quiet = if packets == self.packets { self.quiet + 1 } else { 0 };
         self.packets = packets;
-        if self.quiet >= QUIET_LOOKS {
+        let is_quiet = self.quiet >= QUIET_LOOKS;
+        if is_quiet {
             self.send(Sent::Ping, Call::Room);
         }
+        is_quiet
     }
 }
 

@@ -62,16 +62,25 @@ fn the_image_outweighs_one_band_but_not_two() {
 }
 
 #[test]
-fn near_nodes_are_filled_before_far_ones_and_unsteady_ones_come_last() {
-    let mut fleet = many(3, 0);
+fn near_nodes_are_filled_before_far_ones_and_unsteady_and_silent_ones_come_last() {
+    let mut fleet = many(4, 0);
     [(0, 30_000), (1, 500), (2, 400)]
         .iter()
         .for_each(|(number, us)| fleet.node_measured(&numbered(*number), *us));
     fleet.node_unsteady(&numbered(2), true);
-    let placed: Vec<_> = (0..201).map(|object| fleet.reserve(&of_object(object)).unwrap()).collect();
+    fleet.node_silent(&numbered(3), true);
+    let placed: Vec<_> = (0..301).map(|object| fleet.reserve(&of_object(object)).unwrap()).collect();
     assert!(placed[..100].iter().all(|node| *node == numbered(1)));
     assert!(placed[100..200].iter().all(|node| *node == numbered(0)));
-    assert_eq!(placed[200], numbered(2));
+    assert!(placed[200..300].iter().all(|node| *node == numbered(2)));
+    assert_eq!(placed[300], numbered(3));
+    // It is heard of again.
+    let gone =
+        |fleet: &mut Fleet, object| fleet.release(of_object(object).object, of_object(object).generation);
+    gone(&mut fleet, 0);
+    fleet.node_silent(&numbered(3), false);
+    fleet.node_measured(&numbered(3), 400);
+    assert_eq!(fleet.reserve(&of_object(400)), Ok(numbered(3)));
 }
 
 #[test]
@@ -90,6 +99,7 @@ fn the_last_node_is_preferred_while_it_is_steady_and_has_the_image() {
     };
     assert!(again(&|_| ()));
     assert!(!again(&|fleet| fleet.node_unsteady(&numbered(11), true)));
+    assert!(!again(&|fleet| fleet.node_silent(&numbered(11), true)));
     assert!(!again(&|fleet| fleet.node_holds(&numbered(11), Digest::of(b"image"), false)));
     assert!(!again(&|fleet| fleet.node_draining(&numbered(11), true)));
     assert!(!again(&|fleet| fleet.node_down(&numbered(11))));
@@ -145,15 +155,16 @@ fn starts_that_are_under_way_count_as_room() {
 
 #[test]
 fn a_choice_says_what_it_makes_of_each_node() {
-    let mut fleet = many(7, 0);
+    let mut fleet = many(8, 0);
     fleet.node_down(&numbered(0));
     fleet.node_draining(&numbered(1), true);
     fleet.node_described(&numbered(3), Some("us".to_owned()), BTreeMap::new());
-    for number in [2, 4, 5, 6] {
+    for number in [2, 4, 5, 6, 7] {
         fleet.node_described(&numbered(number), Some("eu".to_owned()), BTreeMap::new());
     }
     fleet.node_up(numbered(4), Capacity { instances: 0, ..ROOMY }, DiskCapacity::default(), false);
     fleet.node_unsteady(&numbered(5), true);
+    fleet.node_silent(&numbered(7), true);
     let constraints = Constraints { regions: ["eu".to_owned()].into(), ..Constraints::default() };
     let demand = Demand { refused_by: [numbered(2)].into(), constraints, ..of_object(1) };
     assert_eq!(fleet.reserve(&demand), Ok(numbered(6)));
@@ -164,6 +175,7 @@ fn a_choice_says_what_it_makes_of_each_node() {
     assert_eq!(verdicts[4], Verdict::Lacks("instances".to_owned()));
     assert_eq!(verdicts[5], Verdict::Unsteady);
     assert_eq!(verdicts[6], Verdict::Able { holds_image: false, band: 4, free_thousandths: 1000 });
+    assert_eq!(verdicts[7], Verdict::Silent);
 }
 
 /// What a node of a drawn fleet is like.
