@@ -11,6 +11,7 @@ use berth_common::spec::{
     Action, AppLimits, AppSpec, AssetsSpec, BeforeAssets, Capability, ClassSpec, CronSpec, HooksSpec,
     ImageRef, LogSpec, OnNodeGone, PlacementSpec, Program, ProgramLimits, ProgramModule, ProgramRoute,
     ProgramVar, Recipe, RequestAction, Resources, RouteSpec, Secrets, StartBoost, StartRates, StoredSecret,
+    TimeOrNever,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -162,8 +163,9 @@ pub struct ClassSpecView {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(minimum = 1))]
     pub default_port: Option<u16>,
-    /// How long after its last activity an instance is put to sleep, in milliseconds; so are the next three.
-    pub sleep_after: u64,
+    /// How long after its last activity an instance is put to sleep, in milliseconds, or `"never"`. The next three are in
+    /// milliseconds, too.
+    pub sleep_after: TimeOrNever,
     /// How long requests wait for an instance to be placed and started.
     pub start_timeout: u64,
     /// How long they then wait for its port.
@@ -182,6 +184,10 @@ pub struct ClassSpecView {
     /// What becomes of its containers when their nodes are lost or drained.
     #[serde(default, skip_serializing_if = "OnNodeGone::is_default")]
     pub on_node_gone: OnNodeGone,
+    /// How long after its node was last heard of a container counts as lost, in milliseconds, or `"never"`; if it is left out, as
+    /// the edge has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_loss: Option<TimeOrNever>,
     /// Whether requests to a stopped object are refused instead of starting it.
     #[serde(default)]
     pub manual_start: bool,
@@ -338,6 +344,7 @@ impl From<&ClassSpec> for ClassSpecView {
             prepared,
             placement,
             on_node_gone,
+            node_loss,
             manual_start,
             required_ports,
             ping_endpoint,
@@ -357,7 +364,7 @@ impl From<&ClassSpec> for ClassSpecView {
             init: *init,
             max_instances: *max_instances,
             default_port: *default_port,
-            sleep_after: ms(*sleep_after),
+            sleep_after: *sleep_after,
             start_timeout: ms(*start_timeout),
             port_timeout: ms(*port_timeout),
             stop_grace: ms(*stop_grace),
@@ -365,6 +372,7 @@ impl From<&ClassSpec> for ClassSpecView {
             prepared: *prepared,
             placement: placement.clone(),
             on_node_gone: *on_node_gone,
+            node_loss: *node_loss,
             manual_start: *manual_start,
             required_ports: required_ports.clone(),
             ping_endpoint: ping_endpoint.clone(),

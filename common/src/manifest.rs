@@ -31,7 +31,7 @@ use crate::image::Digest;
 use crate::spec::{
     AppLimits, AppSpec, AssetsSpec, Callbacks, Capability, ClassSpec, CronSpec, HooksSpec, HostPattern,
     ImageRef, LogSpec, MAX_ENV_BYTES, NotFound, OfApp, OnNodeGone, PlacementSpec, Recipe, Resources,
-    RouteSpec, Secrets, StartBoost, StartRates,
+    RouteSpec, Secrets, StartBoost, StartRates, TimeOrNever,
 };
 
 pub use container::{
@@ -111,7 +111,7 @@ pub struct ClassManifest {
     /// TCP port that requests go to unless their route says otherwise.
     pub default_port: Option<u16>,
     /// How long after its last activity an instance is put to sleep.
-    pub sleep_after: Duration,
+    pub sleep_after: TimeOrNever,
     /// How long requests wait for an instance to be placed and started.
     pub start_timeout: Duration,
     /// How long they then wait for its port.
@@ -132,6 +132,8 @@ pub struct ClassManifest {
     pub placement: PlacementSpec,
     /// What becomes of them when their nodes are gone.
     pub on_node_gone: OnNodeGone,
+    /// How long after its node was last heard of an instance counts as lost, if not as its edge has it.
+    pub node_loss: Option<TimeOrNever>,
     /// Whether requests to a stopped object are refused instead of starting it.
     pub manual_start: bool,
     /// Ports that must take connections, besides the default one, before requests are sent.
@@ -180,6 +182,7 @@ impl ClassManifest {
             prepared: self.prepared,
             placement: self.placement.clone(),
             on_node_gone: self.on_node_gone,
+            node_loss: self.node_loss,
             manual_start: self.manual_start,
             required_ports: self.required_ports.clone(),
             ping_endpoint: self.ping_endpoint.clone(),

@@ -8,6 +8,7 @@ mod placement;
 mod program;
 mod route;
 mod start_rate;
+mod time;
 mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ pub use program::{
 };
 pub use route::{HostPattern, MAX_INTERCHANGEABLE, NameSource, RouteSpec};
 pub use start_rate::{RATE, Rate, StartRates};
+pub use time::{NODE_LOSS_BOUNDS, Never, TimeOrNever};
 pub use trigger::{
     ACTION_METHODS, Action, Callbacks, CronSpec, HookKind, HooksSpec, MAX_ACTION_BODY_BYTES, MAX_CALLBACKS,
     MAX_CRONS, RequestAction, fill,
@@ -220,9 +222,7 @@ pub struct ClassSpec {
     #[serde(default)]
     pub default_port: Option<u16>,
     /// How long after its last activity an instance is put to sleep.
-    #[serde(with = "millis")]
-    #[cfg_attr(feature = "schema", schema(value_type = u64))]
-    pub sleep_after: Duration,
+    pub sleep_after: TimeOrNever,
     /// How long requests wait for an instance to be placed and started.
     #[serde(with = "millis")]
     #[cfg_attr(feature = "schema", schema(value_type = u64))]
@@ -248,6 +248,9 @@ pub struct ClassSpec {
     /// What becomes of its instances when their nodes are gone.
     #[serde(default, skip_serializing_if = "OnNodeGone::is_default")]
     pub on_node_gone: OnNodeGone,
+    /// How long after its node was last heard of an instance counts as lost, if not as its edge has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_loss: Option<TimeOrNever>,
     /// Whether requests to a stopped object are refused instead of starting it.
     #[serde(default)]
     pub manual_start: bool,

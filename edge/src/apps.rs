@@ -18,7 +18,7 @@ use berth_common::ids::{AppName, ClassName, Version};
 use berth_common::manifest::{MAX_CLASSES, MAX_PREPARED, MAX_ROUTES};
 use berth_common::spec::{
     AppSpec, AssetsSpec, ClassSpec, MAX_ENV_BYTES, MAX_INTERCHANGEABLE, MAX_REQUIRED_PORTS, MAX_SECRETS,
-    NameSource, RouteSpec, path_fault,
+    NODE_LOSS_BOUNDS, NameSource, RouteSpec, TimeOrNever, path_fault,
 };
 use berth_registry::files::{Files, FilesError};
 use berth_registry::images::{ImageError, Images};
@@ -385,8 +385,9 @@ fn class_faults(class: &ClassSpec) -> Faults {
     let resources = &class.recipe.resources;
     let ping = class.ping_endpoint.as_deref().and_then(path_fault);
     let boost = class.recipe.start_boost.and_then(|boost| boost.fault(resources));
-    let durations =
-        [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace, class.wake_grace];
+    let durations = [class.start_timeout, class.port_timeout, class.stop_grace, class.wake_grace];
+    let waits =
+        [Some(class.sleep_after), class.node_loss].into_iter().flatten().filter_map(TimeOrNever::time);
     let twice = class.secrets.keys().find(|variable| class.recipe.env.contains_key(variable.as_str()));
     let checks = [
         (class.default_port != Some(0), "default_port", "must not be 0".to_owned()),
@@ -410,9 +411,14 @@ fn class_faults(class: &ClassSpec) -> Faults {
             format!("takes {env_bytes} bytes; at most {MAX_ENV_BYTES} are allowed"),
         ),
         (
-            durations.iter().all(|duration| *duration <= MAX_DURATION),
+            durations.into_iter().chain(waits).all(|duration| duration <= MAX_DURATION),
             "sleep_after",
             format!("no duration may be longer than {} days", MAX_DURATION.as_secs() / 86_400),
+        ),
+        (
+            class.node_loss.and_then(TimeOrNever::time).is_none_or(|time| time >= *NODE_LOSS_BOUNDS.start()),
+            "node_loss",
+            format!("must be at least {} s, or never", NODE_LOSS_BOUNDS.start().as_secs()),
         ),
         (class.secrets.len() <= MAX_SECRETS, "secrets", format!("at most {MAX_SECRETS} are allowed")),
         (

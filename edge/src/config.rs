@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use berth_certs::{Credentials, Role};
 use berth_common::ids::{EdgeId, NodeId};
+use berth_common::spec::{NODE_LOSS_BOUNDS, TimeOrNever};
 use berth_common::telemetry::Format;
 use berth_registry::images::ImageLimits;
 use berth_registry::remote::Settings;
@@ -21,10 +22,6 @@ use ipnet::IpNet;
 use self::registries::RegistryArgs;
 use crate::secrets;
 use crate::secrets::command::SecretKeyCommand;
-
-/// The shortest time after which a silent node may be given up: half of it is its term, and as much may pass until that is over, and
-/// until what ran there serves elsewhere.
-const MIN_NODE_LOSS: Duration = Duration::from_secs(30);
 
 /// The longest time that containers go on without an edge that was told to end: half of the longest term that nodes take.
 const MAX_RESTART_WINDOW: Duration = Duration::from_secs(12 * 60 * 60);
@@ -135,9 +132,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     trust_proxy: Vec<IpNet>,
     /// How long a node may be silent until what ran there is started elsewhere: at least 30s, of which the first half is the time after
-    /// which a node pauses its containers by itself. Or `never`: then it is waited for.
+    /// which a node pauses its containers by itself. Or `never`: then it is waited for. A class's own `node_loss` counts before this.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = node_loss)]
-    node_loss: NodeLoss,
+    node_loss: TimeOrNever,
     /// How long containers go on without this edge once it is told to end, so that a restart or a reboot pauses none: at most 12h.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = restart_window)]
     restart_window: Duration,
@@ -202,15 +199,6 @@ pub(crate) struct RunArgs {
     pub(crate) watch_stdin: bool,
 }
 
-/// What becomes of a node that is silent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NodeLoss {
-    /// It is given up, at the latest after this time.
-    After(Duration),
-    /// It is waited for.
-    Never,
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
     Text,
@@ -266,7 +254,7 @@ pub(crate) struct Config {
     pub(crate) images: ImageLimits,
     pub(crate) credentials: Credentials,
     /// How long after the end of its term a silent node is still waited for; none: for ever.
-    pub(crate) node_loss: Option<Duration>,
+    pub(crate) node_loss: TimeOrNever,
     /// How long containers go on without an edge that was told to end.
     pub(crate) restart_window: Duration,
     pub(crate) take_over: bool,
@@ -324,10 +312,7 @@ impl RunArgs {
             trust_proxy: self.trust_proxy,
             state,
             credentials,
-            node_loss: match self.node_loss {
-                NodeLoss::After(time) => Some(time.saturating_sub(MIN_NODE_LOSS)),
-                NodeLoss::Never => None,
-            },
+            node_loss: self.node_loss,
             restart_window: self.restart_window,
             take_over: self.take_over,
             ready_with_node: self.ready_with_node,
@@ -336,17 +321,18 @@ impl RunArgs {
     }
 }
 
-fn node_loss(text: &str) -> Result<NodeLoss, String> {
+fn node_loss(text: &str) -> Result<TimeOrNever, String> {
     if text == "never" {
-        return Ok(NodeLoss::Never);
+        return Ok(TimeOrNever::NEVER);
     }
+    let (least, most) = (NODE_LOSS_BOUNDS.start(), NODE_LOSS_BOUNDS.end());
     let time = text.parse::<humantime::Duration>().map(Duration::from);
     match time {
-        Ok(time) if time >= MIN_NODE_LOSS => Ok(NodeLoss::After(time)),
-        Ok(_) => Err(format!(
-            "at least {} s: a node needs half of that to pause by itself",
-            MIN_NODE_LOSS.as_secs()
-        )),
+        Ok(time) if time < *least => {
+            Err(format!("at least {} s: a node needs half of that to pause by itself", least.as_secs()))
+        }
+        Ok(time) if time > *most => Err(format!("at most {}, or `never`", humantime::format_duration(*most))),
+        Ok(time) => Ok(time.into()),
         Err(_) => Err(format!("`{text}` is neither a time such as 30s nor `never`")),
     }
 }
@@ -440,10 +426,10 @@ mod tests {
 
     #[test]
     fn a_node_is_not_given_up_before_it_has_paused() {
-        assert_eq!(node_loss("never"), Ok(NodeLoss::Never));
-        assert_eq!(node_loss("5m"), Ok(NodeLoss::After(Duration::from_secs(300))));
+        assert_eq!(node_loss("never"), Ok(TimeOrNever::NEVER));
+        assert_eq!(node_loss("5m"), Ok(Duration::from_secs(300).into()));
         assert!(node_loss("30s").is_ok() && node_loss("29s").is_err() && node_loss("soon").is_err());
-        assert!(MIN_NODE_LOSS >= 2 * berth_protocol::edge::TERM);
+        assert!(*NODE_LOSS_BOUNDS.start() >= 2 * berth_protocol::edge::TERM);
     }
 
     #[test]

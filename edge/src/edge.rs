@@ -368,17 +368,14 @@ impl Edge {
         Ok(Self { shards, admin, own, config, watch, connections })
     }
 
-    /// Gives up the silent nodes, if that is wanted, and empties the drained ones.
+    /// Gives up the silent nodes, and empties the drained ones.
     fn look_after_nodes(&self) -> Vec<tokio::task::JoinHandle<()>> {
         let of = || (Arc::clone(&self.admin.nodes), self.admin.mailboxes.clone());
-        let silence = self.config.node_loss.map(|later| {
-            let (nodes, mailboxes) = of();
-            tokio::spawn(silence::watch(nodes, mailboxes, later))
-        });
+        let (nodes, mailboxes) = of();
+        let silence = tokio::spawn(silence::watch(nodes, mailboxes));
         let (nodes, mailboxes) = of();
         let noting = window::note_who_keeps_terms(Arc::clone(&self.admin.store), Arc::clone(&nodes));
-        let others = [tokio::spawn(drains::watch(nodes, mailboxes)), tokio::spawn(noting)];
-        silence.into_iter().chain(others).collect()
+        vec![silence, tokio::spawn(drains::watch(nodes, mailboxes)), tokio::spawn(noting)]
     }
 
     /// Serves until told to stop, then stops in phases.

@@ -18,8 +18,8 @@ use berth_common::image::{Architecture, Digest};
 use berth_common::spec::Resources;
 use berth_common::wire::call::{Room, Welcome};
 use berth_common::wire::term::Stamp;
-use berth_engine::Refused;
 use berth_engine::fleet::{Constraints, Demand, Fleet, Looked, Taken, Turn, lacks_when_empty};
+use berth_engine::{Refused, Silence};
 pub(crate) use berth_protocol::edge::GivenUp;
 use berth_protocol::edge::{Loss, Steadiness};
 use tokio::sync::watch;
@@ -88,8 +88,7 @@ impl Node {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LostNode {
     pub(crate) node: NodeId,
-    /// When it was last heard of, in milliseconds since 1970.
-    pub(crate) heard_ms: u64,
+    pub(crate) silence: Silence,
 }
 
 /// Whether nodes could hold an instance.
@@ -532,18 +531,18 @@ mod tests {
     #[test]
     fn a_silent_node_is_given_up_once_and_promised_nothing_until_all_shards_know() {
         let (nodes, silent) = one_silent();
-        let lost: Vec<NodeId> = nodes.lose(2, Duration::ZERO).into_iter().map(|lost| lost.node).collect();
+        let lost: Vec<NodeId> = nodes.lose(2).into_iter().map(|lost| lost.node).collect();
         assert_eq!(lost, std::slice::from_ref(&silent));
-        assert_eq!(nodes.lose(2, Duration::ZERO), [], "once");
+        assert_eq!(nodes.lose(2), [], "once");
         nodes.stamped(&silent, stamp(90_000));
         assert_eq!(nodes.give_term(&silent), Err(GivenUp));
         nodes.loss_carried_out(&silent);
         assert_eq!(nodes.give_term(&silent), Err(GivenUp));
         nodes.loss_carried_out(&silent);
         assert_eq!(nodes.give_term(&silent), Ok(Some(stamp(105_000))));
-        assert_eq!(nodes.lose(2, Duration::ZERO), [], "it is heard of again");
+        assert_eq!(nodes.lose(2), [], "it is heard of again");
         nodes.lock().nodes.get_mut(&silent).unwrap().term = silent_since_start();
-        assert_eq!(nodes.lose(2, Duration::ZERO).len(), 1, "and may be lost again");
+        assert_eq!(nodes.lose(2).len(), 1, "and may be lost again");
     }
 
     #[test]
@@ -551,12 +550,12 @@ mod tests {
         let (nodes, silent) = one_silent();
         let other = "other".parse().unwrap();
         nodes.down(&other);
-        assert_eq!(nodes.lose(1, Duration::ZERO), []);
+        assert_eq!(nodes.lose(1), []);
         nodes.up(&Welcome { stamp: Some(stamp(2)), ..welcome(other, 1 << 30) });
-        assert_eq!(nodes.lose(1, Duration::ZERO).len(), 1);
+        assert_eq!(nodes.lose(1).len(), 1);
         nodes.loss_carried_out(&silent);
         nodes.give_term(&silent).unwrap();
-        assert_eq!(nodes.lose(1, Duration::ZERO), [], "an old stamp brings nothing back");
+        assert_eq!(nodes.lose(1), [], "an old stamp brings nothing back");
     }
 
     #[test]

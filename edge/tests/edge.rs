@@ -95,7 +95,7 @@ async fn later_requests_reuse_the_connection_to_the_instance() {
 #[tokio::test]
 async fn an_aborted_download_releases_its_hold_and_a_running_one_keeps_it() {
     let stage = stage().await;
-    stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1)).await;
+    stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1).into()).await;
     let mut endless = client::stream(stage.edge.address, client::request("GET", "/c/1/endless", "")).await;
     let first = soon("the first bytes", endless.response.frame()).await.unwrap().unwrap();
     assert_eq!(first.into_data().unwrap(), "first");
@@ -130,7 +130,7 @@ async fn a_body_that_ends_early_is_the_fault_of_its_client() {
 #[tokio::test]
 async fn an_aborted_unread_upload_releases_its_hold() {
     let stage = stage().await;
-    stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1)).await;
+    stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1).into()).await;
     let mut stream = tokio::net::TcpStream::connect(stage.edge.address).await.unwrap();
     let head = "POST /c/1/deaf HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000000\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -205,7 +205,7 @@ async fn a_restarted_agent_is_found_again_at_once() {
 #[tokio::test]
 async fn a_web_socket_passes_through_and_its_messages_are_activity() {
     let stage = stage().await;
-    stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1)).await;
+    stage.edge.deploy(|class| class.sleep_after = Duration::from_secs(1).into()).await;
     let url = format!("ws://{}/c/1/ws", stage.edge.address);
     let stream = tokio::net::TcpStream::connect(stage.edge.address).await.unwrap();
     let (mut socket, _) = soon("a socket", tokio_tungstenite::client_async(url, stream)).await.unwrap();

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use berth_common::spec::TimeOrNever;
+
 use crate::effect::Effect;
 use crate::ids::{HoldId, PersistId};
 use crate::input::Now;
@@ -11,6 +13,8 @@ use crate::input::Now;
 pub struct Config {
     /// The term of an instance in milliseconds: how long its node keeps it without hearing from this edge.
     pub term_ms: u64,
+    /// How long after its node was last heard of an instance counts as lost, where its class does not say.
+    pub node_loss: TimeOrNever,
     /// How many requests may wait for one object.
     pub max_waiters_per_object: usize,
     /// How long a request waits for the turn of its object to start, in milliseconds.

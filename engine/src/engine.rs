@@ -10,7 +10,7 @@ use berth_common::wire::call::{InstanceStatus, Phase};
 use crate::context::{Config, Context, Ids};
 use crate::effect::Effect;
 use crate::ids::WaiterId;
-use crate::input::{Input, Kept, Now};
+use crate::input::{Input, Kept, Now, Silence};
 use crate::object::{Object, Standing, dispose};
 use crate::record::Record;
 use crate::timers::Timers;
@@ -113,7 +113,7 @@ impl Engine {
             }
             Input::Status { node, status } => self.status(now, node, status),
             Input::NodeOpened => self.opened(now),
-            Input::NodeLost { node, heard_ms } => self.node_lost(now, &node, heard_ms),
+            Input::NodeLost { node, silence } => self.node_lost(now, &node, silence),
             Input::Drain { node, even_held } => self.drain(now, &node, even_held),
             Input::Synced { node, instances, kept } => self.synced(now, &node, &instances, kept),
         }
@@ -212,10 +212,10 @@ impl Engine {
         }
     }
 
-    fn node_lost(&mut self, now: Now, node: &NodeId, heard_ms: u64) {
+    fn node_lost(&mut self, now: Now, node: &NodeId, silence: Silence) {
         let placed: Vec<ObjectId> = self.placed.get(node).into_iter().flatten().copied().collect();
         for id in placed {
-            self.with(now, id, |object, cx| object.node_lost(heard_ms, cx));
+            self.with(now, id, |object, cx| object.node_lost(silence, cx));
         }
     }
 

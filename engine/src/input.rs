@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
-use berth_common::spec::ClassSpec;
+use berth_common::spec::{ClassSpec, NODE_LOSS_BOUNDS, TimeOrNever};
 use berth_common::wire::call::{InstanceStatus, Refusal};
 
 use crate::ids::{HoldId, PersistId, WaiterId};
@@ -47,6 +48,23 @@ impl Kept {
     /// Whether the node certainly lost records after it was last connected.
     pub fn lost_since_heard(&self) -> bool {
         self.since_ms.zip(self.heard_ms).is_some_and(|(since, heard)| since >= heard)
+    }
+}
+
+/// How long a node was silent on which nothing of this edge runs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Silence {
+    /// When it was last heard of, in milliseconds since 1970.
+    pub heard_ms: u64,
+    /// How long ago the term that it had was over. None: it is known to be gone, and nothing is to wait for it.
+    pub over_for: Option<Duration>,
+}
+
+impl Silence {
+    /// Whether an instance that counts as lost after such a time, at the most, is still waited for.
+    pub(crate) fn is_waited_out(&self, node_loss: TimeOrNever) -> bool {
+        let Some(over_for) = self.over_for else { return false };
+        node_loss.time().is_none_or(|time| over_for < time.saturating_sub(*NODE_LOSS_BOUNDS.start()))
     }
 }
 
@@ -168,8 +186,8 @@ pub enum Input {
     NodeLost {
         /// The node.
         node: NodeId,
-        /// When it was last heard of, in milliseconds since 1970.
-        heard_ms: u64,
+        /// How long it was silent. Comes again while it is, as long as anything waits for it.
+        silence: Silence,
     },
     /// A node is to be emptied: its instances end, but for those that somebody waits for or holds. To be given again as long as
     /// some are left.

@@ -22,7 +22,7 @@ pub use effect::{Effect, Placement};
 pub use engine::Engine;
 pub use event::Event;
 pub use ids::{HoldId, PersistId, WaiterId};
-pub use input::{EndOrder, Input, Kept, Now, StoreFailure};
+pub use input::{EndOrder, Input, Kept, Now, Silence, StoreFailure};
 pub use record::{Failure, MAX_FAILURES, Record, RecordState, StopRecord};
 pub use refused::Refused;
 pub use usage::UsageRecord;

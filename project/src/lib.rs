@@ -15,7 +15,7 @@ use std::path::Path;
 
 pub use config::{
     Assets, ClassStorage, Compatibility, Config, Container, ExportedClass, HtmlHandling, Limits, Lineage,
-    Main, Migration, NodeLoss, NotFoundHandling, ObjectBinding, Route, RunWorkerFirst, StoreSecret, Var,
+    Main, Migration, NotFoundHandling, ObjectBinding, Route, RunWorkerFirst, StoreSecret, Var,
 };
 pub use modules::{Base, EntryClass, Handlers, Mode, Module, Program, Target};
 pub use report::{Problem, Refused, Remark, Weight};

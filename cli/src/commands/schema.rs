@@ -32,8 +32,12 @@ mod tests {
     fn what_berth_reads_is_valid_and_what_it_refuses_is_not() {
         let file = Path::new("berth.toml");
         let minimal = "name = \"a\"\n[[containers]]\nclass_name = \"A\"\nimage = \"x\"\ndefault_port = 80\n";
-        for good in [ALL_KEYS, minimal, &format!("{minimal}sleep_after = \"5m\"\ninstance_type = \"lite\"\n")]
-        {
+        for good in [
+            ALL_KEYS,
+            minimal,
+            &format!("{minimal}sleep_after = \"5m\"\ninstance_type = \"lite\"\n"),
+            &format!("{minimal}sleep_after = \"never\"\nnode_loss = \"never\"\n"),
+        ] {
             assert!(Manifest::parse(file, good).is_ok() && valid(good), "{good}");
         }
         for more in [
@@ -55,6 +59,7 @@ mod tests {
             "labels = { gpu = \"a b\" }",
             "spread = \"rack\"",
             "on_node_gone = \"weep\"",
+            "node_loss = \"ever\"",
             "secrets = [\"A-B\"]",
         ] {
             let bad = format!(

@@ -61,7 +61,7 @@ fn class(container: &Container, name: ClassName) -> ClassManifest {
         start_boost: Some(StartBoost::default()),
         max_instances: container.max_instances,
         default_port: None,
-        sleep_after: SLEEP_AFTER,
+        sleep_after: SLEEP_AFTER.into(),
         start_timeout: START_TIMEOUT,
         port_timeout: PORT_TIMEOUT,
         stop_grace: STOP_GRACE,
@@ -78,6 +78,7 @@ fn class(container: &Container, name: ClassName) -> ClassManifest {
         },
         // The program says when its containers start.
         on_node_gone: OnNodeGone::OnDemand,
+        node_loss: container.node_loss,
         manual_start: false,
         required_ports: Vec::new(),
         ping_endpoint: None,
@@ -98,7 +99,5 @@ pub(super) fn unusable(config: &Config, directory: &Path) -> Vec<Problem> {
 
 /// What of a container edges of this version do not do.
 pub(super) fn lacking(container: &Container) -> Vec<String> {
-    let keys = [("node_loss", container.node_loss.is_some()), ("warm", container.warm.is_some())];
-    let lacking = keys.into_iter().filter(|(_, given)| *given);
-    lacking.map(|(key, _)| format!("containers: {}: {key}", container.class)).collect()
+    container.warm.iter().map(|_| format!("containers: {}: warm", container.class)).collect()
 }

@@ -213,7 +213,8 @@ fn a_class_with_a_container_is_one_of_the_app_under_its_first_name() {
     assert!(spec.placement.regions.iter().eq(["eu"]) && spec.placement.labels.is_empty());
     assert_eq!((spec.recipe.resources.cpu_sixteenths, spec.recipe.resources.memory_bytes), (8, 512 << 20));
     assert_eq!((spec.default_port, &spec.hooks, spec.recipe.capabilities.len()), (None, &None, 1));
-    assert_eq!((spec.sleep_after.as_secs(), spec.stop_grace.as_secs()), (600, 900));
+    let sleep_s = spec.sleep_after.time().map(|time| time.as_secs());
+    assert_eq!((sleep_s, spec.stop_grace.as_secs()), (Some(600), 900));
     let build = image.build.as_ref().unwrap();
     assert_eq!(build.context, Some(directory.path().join("public")));
     assert_eq!(build.vars["V"], "1");

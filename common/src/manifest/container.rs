@@ -12,9 +12,12 @@ use super::source::{IMAGE_EXPECTED, image_source};
 use super::values::{self, Bounds, optional};
 use super::{ClassManifest, DeclaredImage, placement, trigger};
 use crate::ids::ClassName;
-use crate::spec::{Capability, MAX_REQUIRED_PORTS, Resources, StartBoost, WAKE_GRACE, path_fault};
+use crate::spec::{
+    Capability, MAX_REQUIRED_PORTS, NODE_LOSS_BOUNDS, Resources, StartBoost, TimeOrNever, WAKE_GRACE,
+    path_fault,
+};
 
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 29] = [
     "class_name",
     "image",
     "instance_type",
@@ -26,6 +29,7 @@ const KEYS: [&str; 28] = [
     "labels",
     "spread",
     "on_node_gone",
+    "node_loss",
     "manual_start",
     "default_port",
     "required_ports",
@@ -125,6 +129,8 @@ fn read_class(
     let init = optional(section.get("init"), |value| values::boolean(report, value));
     let placement = placement::read(report, section);
     let on_node_gone = optional(section.get("on_node_gone"), |value| placement::on_node_gone(report, value));
+    let node_loss =
+        optional(section.get("node_loss"), |value| values::time_or_never(report, value, &NODE_LOSS_BOUNDS));
     let manual_start = section.get("manual_start");
     let manual_start = optional(manual_start, |value| values::boolean(report, value));
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
@@ -152,6 +158,7 @@ fn read_class(
         prepared: prepared?.unwrap_or(PREPARED),
         placement: placement?,
         on_node_gone: on_node_gone?.unwrap_or_default(),
+        node_loss: node_loss?,
         manual_start: manual_start?.unwrap_or(false),
         default_port: default_port?,
         sleep_after: durations.sleep_after,
@@ -171,7 +178,7 @@ fn read_class(
 
 /// How long things of a class may take.
 struct Durations {
-    sleep_after: Duration,
+    sleep_after: TimeOrNever,
     start_timeout: Duration,
     port_timeout: Duration,
     stop_grace: Duration,
@@ -184,13 +191,15 @@ fn durations(report: &mut Report<'_>, section: &Section<'_, '_>) -> Option<Durat
         let value = section.get(key);
         optional(value, |value| values::duration(report, value, bounds)).map(|found| found.unwrap_or(default))
     };
-    let sleep_after = duration("sleep_after", SLEEP_AFTER, &SLEEP_AFTER_BOUNDS);
     let start_timeout = duration("start_timeout", START_TIMEOUT, &TIMEOUT_BOUNDS);
     let port_timeout = duration("port_timeout", PORT_TIMEOUT, &TIMEOUT_BOUNDS);
     let stop_grace = duration("stop_grace", STOP_GRACE, &STOP_GRACE_BOUNDS);
     let wake_grace = duration("wake_grace", WAKE_GRACE, &STOP_GRACE_BOUNDS);
+    let sleep_after = optional(section.get("sleep_after"), |value| {
+        values::time_or_never(report, value, &SLEEP_AFTER_BOUNDS)
+    });
     Some(Durations {
-        sleep_after: sleep_after?,
+        sleep_after: sleep_after?.unwrap_or(SLEEP_AFTER.into()),
         start_timeout: start_timeout?,
         port_timeout: port_timeout?,
         stop_grace: stop_grace?,

@@ -68,8 +68,13 @@ fn the_smallest_file_has_the_defaults() {
     assert_eq!(class.image.position, Position { line: 5, column: 9 });
     assert_eq!(Some(class.resources), Resources::of_type("lite"));
     assert_eq!((class.max_instances, &class.entrypoint), (None, &None));
-    let times =
-        [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace, class.wake_grace];
+    let times = [
+        class.sleep_after.time().unwrap(),
+        class.start_timeout,
+        class.port_timeout,
+        class.stop_grace,
+        class.wake_grace,
+    ];
     assert_eq!(times.map(|time| time.as_secs()), [600, 8, 20, 900, 30]);
     assert_eq!(class.start_boost, Some(StartBoost { cpu_sixteenths: 16, at_most: Duration::from_secs(10) }));
     assert!(class.enable_internet && class.env.is_empty() && manifest.routes.is_empty());
@@ -119,8 +124,13 @@ fn a_full_file_becomes_an_app() {
     assert!(!disk_in_memory);
     assert_eq!((cpu_sixteenths, memory_bytes, disk_bytes), (4, 512 << 20, 1_000_000_000));
     assert_eq!((class.max_instances, class.default_port), (Some(10), Some(8080)));
-    let times =
-        [class.sleep_after, class.start_timeout, class.port_timeout, class.stop_grace, class.wake_grace];
+    let times = [
+        class.sleep_after.time().unwrap(),
+        class.start_timeout,
+        class.port_timeout,
+        class.stop_grace,
+        class.wake_grace,
+    ];
     assert_eq!(times.map(|time| time.as_millis()), [90_000, 1_500, 2_500, 0, 5_000]);
     assert_eq!(class.recipe.entrypoint.as_deref(), Some(&["/app/hello".to_owned(), "--loud".to_owned()][..]));
     assert_eq!(class.recipe.env.get("GREETING").map(String::as_str), Some("hi"));
@@ -148,6 +158,8 @@ fn a_class_says_where_its_instances_may_be() {
         ("labels = { a = \"b=c\" }", "is no label"),
         ("labels = 7", "labels"),
         ("spread = \"rack\"", "nothing to spread over"),
+        ("node_loss = \"10s\"", "10s is out of range; expected from 30s to 30days"),
+        ("sleep_after = \"ever\"", "\"ever\" is not a duration"),
         ("on_node_gone = \"weep\"", "on_node_gone = \"restart\" or on_node_gone = \"on_demand\""),
     ] {
         let problems = placed(lines).unwrap_err().to_string();
@@ -236,7 +248,7 @@ berth.toml:2:1: `nmae` is not a key of the file; did you mean `name`?
 berth.toml:3:1: class_name is missing in [[containers]]; expected a name such as class_name = "Hello"
 berth.toml:4:1: `class` is not a key of [[containers]]; did you mean `class_name`?
 berth.toml:6:1: `sleepAfter` is not a key of [[containers]]; did you mean `sleep_after`?
-berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, regions, labels, spread, on_node_gone, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, init, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, wake_grace, env, secrets, hooks, callbacks
+berth.toml:9:1: `colour` is not a key of [[containers]]; known are class_name, image, instance_type, disk_in_memory, start_boost, max_instances, prepared, regions, labels, spread, on_node_gone, node_loss, manual_start, default_port, required_ports, ping_endpoint, sleep_after, entrypoint, init, enable_internet, capabilities, start_timeout, port_timeout, stop_grace, wake_grace, env, secrets, hooks, callbacks
 berth.toml:10:60: `gpu` is not a key of instance_type; known are vcpu, memory, disk
 berth.toml:11:1: class is missing in [[routes]]; expected the class_name of a [[containers]] section
 berth.toml:13:1: `clas` is not a key of [[routes]]; did you mean `class`?"#

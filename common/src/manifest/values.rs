@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use toml::de::{DeFloat, DeInteger, DeValue};
 
 use super::report::{Report, Value, kind};
+use crate::spec::TimeOrNever;
 
 /// Shortest and longest allowed duration.
 pub(super) type Bounds = RangeInclusive<Duration>;
@@ -61,6 +62,18 @@ where
             .wrong(value.span().start, format!("{} is out of range; expected {expected}", integer.as_str()));
     }
     found
+}
+
+/// A duration, or "never".
+pub(super) fn time_or_never(
+    report: &mut Report<'_>,
+    value: &Value<'_>,
+    bounds: &Bounds,
+) -> Option<TimeOrNever> {
+    match value.get_ref() {
+        DeValue::String(text) if text == "never" => Some(TimeOrNever::NEVER),
+        _ => duration(report, value, bounds).map(Into::into),
+    }
 }
 
 /// A duration: a number of seconds, or a text such as "30s".

@@ -118,7 +118,7 @@ async fn forget_now(admin: Arc<Admin>, node: NodeId, objects: usize) -> Result<(
     let told = format!("by order: what it had is given up, of {objects} objects");
     admin.nodes.happenings().node(HappeningKind::NodeForgotten, &node, told);
     for mailbox in &admin.mailboxes {
-        mailbox.input(Input::NodeLost { node: node.clone(), heard_ms: lost.heard_ms });
+        mailbox.input(Input::NodeLost { node: node.clone(), silence: lost.silence });
     }
     // Whether it keeps terms is noted again if this edge is configured with it.
     admin.nodes.noted(&node, false);

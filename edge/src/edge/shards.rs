@@ -109,6 +109,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
         gone: Box::new(move |instance| connections.forget(instance)),
         secrets: Arc::clone(&shared.secrets),
         start_limits: shared.start_limits,
+        node_loss: shared.config.node_loss,
         changes: shared.changes.clone(),
         wakes: shared.wakes.clone(),
         metrics: Arc::clone(&shared.metrics),

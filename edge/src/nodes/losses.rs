@@ -5,6 +5,7 @@ use std::time::Duration;
 use berth_common::clock::wall_ms;
 use berth_common::happening::HappeningKind;
 use berth_common::ids::NodeId;
+use berth_engine::Silence;
 use berth_engine::fleet::Fleet;
 
 use super::{LostNode, Node, Nodes, State};
@@ -13,11 +14,10 @@ use crate::terms::boot_ms;
 impl Nodes {
     /// Gives up the nodes on which nothing of this edge runs any more: those that were heard of, or are known to keep terms. From here
     /// on nothing is promised to them until that many shards have carried the loss out (`loss_carried_out`): so none of what they
-    /// decided before can have a node go on with it. While no other node is there that could take what is lost, none is
-    /// given up.
-    pub(crate) fn lose(&self, shards: usize, later: Duration) -> Vec<LostNode> {
+    /// decided before can have a node go on with it. A node on which instances still wait is given up again and again. While no
+    /// other node is there that could take what is lost, none is given up.
+    pub(crate) fn lose(&self, shards: usize) -> Vec<LostNode> {
         let now_ms = boot_ms();
-        let over_by_ms = now_ms.saturating_sub(u64::try_from(later.as_millis()).unwrap_or(u64::MAX));
         self.change(|State { fleet, nodes, started_ms, .. }| {
             nodes.iter_mut().for_each(|(id, node)| self.recover(fleet, id, node, now_ms));
             if !nodes.values().any(|node| node.connections > 0 && !node.term.is_over(now_ms)) {
@@ -25,27 +25,34 @@ impl Nodes {
             }
             let mut lost = Vec::new();
             for (id, node) in nodes {
-                if node.loss.lose(&node.term, over_by_ms, shards) {
-                    let silent_ms = node.term.silent_ms(now_ms);
-                    let silent_ms = silent_ms.unwrap_or_else(|| now_ms.saturating_sub(*started_ms));
-                    lost.push(self.note_loss(fleet, id, node, silent_ms));
+                let silent_ms = node.term.silent_ms(now_ms);
+                let silent_ms = silent_ms.unwrap_or_else(|| now_ms.saturating_sub(*started_ms));
+                if node.loss.lose(&node.term, now_ms, shards) {
+                    self.note_loss(fleet, id, node, silent_ms);
+                } else if fleet.instances_on(id) == 0 || !node.loss.lose_more(&node.term, now_ms, shards) {
+                    continue;
                 }
+                let over_ms = node.term.given_over_ms();
+                let over_for = Some(Duration::from_millis(now_ms.saturating_sub(over_ms)));
+                let silence = Silence { heard_ms: wall_ms().saturating_sub(silent_ms), over_for };
+                lost.push(LostNode { node: id.clone(), silence });
             }
             lost
         })
     }
 
-    fn note_loss(&self, fleet: &mut Fleet, id: &NodeId, node: &mut Node, silent_ms: u64) -> LostNode {
+    fn note_loss(&self, fleet: &mut Fleet, id: &NodeId, node: &mut Node, silent_ms: u64) {
         fleet.node_down(id);
-        let told =
-            format!("not heard of for {} s: what ran there has paused, and is given up", silent_ms / 1000);
+        let told = format!(
+            "not heard of for {} s: what ran there has paused, and is given up once its class does not wait",
+            silent_ms / 1000
+        );
         self.happenings.node(HappeningKind::NodeLost, id, told);
         if node.steadiness.lost(boot_ms()) {
             fleet.node_unsteady(id, true);
             let told = "lost several times of late: it is chosen last for a while";
             self.happenings.node(HappeningKind::NodeUnsteady, id, told);
         }
-        LostNode { node: id.clone(), heard_ms: wall_ms().saturating_sub(silent_ms) }
     }
 
     fn recover(&self, fleet: &mut Fleet, id: &NodeId, node: &mut Node, now_ms: u64) {
@@ -96,7 +103,7 @@ mod tests {
     fn one_that_flaps_is_chosen_last() {
         let (nodes, silent) = one_silent();
         for _ in 0..3 {
-            assert_eq!(nodes.lose(0, Duration::ZERO).len(), 1);
+            assert_eq!(nodes.lose(0).len(), 1);
             nodes.lock().nodes.get_mut(&silent).unwrap().loss = Default::default();
         }
         let until_ms = nodes.lock().nodes[&silent].steadiness.unsteady_until_ms();

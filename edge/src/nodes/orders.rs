@@ -17,6 +17,7 @@
 
 use berth_common::clock::wall_ms;
 use berth_common::ids::NodeId;
+use berth_engine::Silence;
 
 use super::{LostNode, Node, Nodes, State};
 use crate::terms::boot_ms;
@@ -56,8 +57,8 @@ impl State {
             return Err(StillThere::Term { left_ms, until_ms: wall_ms.saturating_add(left_ms) });
         }
         let heard_ms = node.and_then(Node::heard_ms).unwrap_or(self.started_ms);
-        let lost =
-            LostNode { node: id.clone(), heard_ms: wall_ms.saturating_sub(now_ms.saturating_sub(heard_ms)) };
+        let heard_ms = wall_ms.saturating_sub(now_ms.saturating_sub(heard_ms));
+        let lost = LostNode { node: id.clone(), silence: Silence { heard_ms, over_for: None } };
         let may_run = !node.is_some_and(|node| node.term.is_over(now_ms));
         Ok(Given { lost, is_configured: node.is_some(), may_run })
     }

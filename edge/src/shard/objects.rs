@@ -14,7 +14,7 @@ use std::time::Duration;
 use berth_common::clock::wall_ms;
 use berth_common::ids::{InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::Outcome;
-use berth_common::spec::ClassSpec;
+use berth_common::spec::{ClassSpec, TimeOrNever};
 use berth_common::wire::call::Phase;
 use berth_engine::{
     Backoff, Effect, EndOrder, Engine, HoldId, Input, Now, ObjectView, Placement, PublicState, Record,
@@ -268,6 +268,7 @@ pub(crate) struct Dependencies {
     pub(crate) gone: Box<dyn Fn(InstanceId) + Send>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) start_limits: Arc<StartLimits>,
+    pub(crate) node_loss: TimeOrNever,
     /// Wakes the hook delivery for objects with new events.
     pub(crate) wakes: Wakes,
     /// Receives changes, if there are subscribers.
@@ -304,6 +305,7 @@ impl Objects {
         let term_ms = u64::try_from(OBSERVED_TERM.as_millis()).unwrap_or(u64::MAX);
         let config = berth_engine::Config {
             term_ms,
+            node_loss: deps.node_loss,
             max_waiters_per_object: MAX_WAITERS_PER_OBJECT,
             max_turn_ms: MAX_TURN_MS,
             backoff: BACKOFF,

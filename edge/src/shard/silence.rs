@@ -11,6 +11,8 @@
 //!   be heard.
 //! * The last node that is connected is silent too: nothing is given up, as nobody could take it.
 //! * A node keeps no terms, as far as is known: it is waited for.
+//! * The class of an instance, or this edge, has it wait for longer: the node is lost, and that instance goes on waiting. While
+//!   any does, all shards are asked again and again whether it has waited for long enough.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,14 +28,13 @@ use crate::terms::boot_ms;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Looks for as long as the edge runs. `mailboxes`: those of all shards.
-/// `later`: how long after the end of its term a node is still waited for.
-pub(crate) async fn watch(nodes: Arc<Nodes>, mailboxes: Vec<Mailbox>, later: Duration) {
+pub(crate) async fn watch(nodes: Arc<Nodes>, mailboxes: Vec<Mailbox>) {
     let mut looks = Looks::starting(boot_ms());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         match looks.look(boot_ms()) {
             Look::Judges => {
-                nodes.lose(mailboxes.len(), later).into_iter().for_each(|lost| give_up(lost, &mailboxes));
+                nodes.lose(mailboxes.len()).into_iter().for_each(|lost| give_up(lost, &mailboxes));
             }
             Look::Stopped => {
                 tracing::warn!("this process was stopped for a while: nodes have time to be heard of");
@@ -43,9 +44,8 @@ pub(crate) async fn watch(nodes: Arc<Nodes>, mailboxes: Vec<Mailbox>, later: Dur
     }
 }
 
-fn give_up(LostNode { node, heard_ms }: LostNode, mailboxes: &[Mailbox]) {
-    tracing::warn!(%node, heard_ms, "a node is lost: what ran there has paused by now, and is given up");
+fn give_up(LostNode { node, silence }: LostNode, mailboxes: &[Mailbox]) {
     for mailbox in mailboxes {
-        mailbox.input(Input::NodeLost { node: node.clone(), heard_ms });
+        mailbox.input(Input::NodeLost { node: node.clone(), silence });
     }
 }

@@ -75,8 +75,8 @@ impl Object {
         if !live.holds.is_empty() {
             // The last release schedules the next check.
             live.stage = Stage::Healthy { idle_check_ms: None, asked: None };
-        } else if idle_at > cx.now.mono_ms {
-            live.stage = Stage::Healthy { idle_check_ms: Some(idle_at), asked: None };
+        } else if idle_at.is_none_or(|idle_at| idle_at > cx.now.mono_ms) {
+            live.stage = Stage::Healthy { idle_check_ms: idle_at, asked: None };
         } else {
             self.ask_or_stop(cx);
         }

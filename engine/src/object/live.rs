@@ -158,8 +158,9 @@ impl Live {
         }
     }
 
-    pub(super) fn idle_at_ms(&self) -> u64 {
-        self.last_activity_ms.saturating_add(ms(self.class.sleep_after))
+    /// When it is idle if nothing happens until then, if ever.
+    pub(super) fn idle_at_ms(&self) -> Option<u64> {
+        self.class.sleep_after.time().map(|time| self.last_activity_ms.saturating_add(ms(time)))
     }
 
     /// Records activity until now, and schedules the idle check if nothing holds the instance.
@@ -169,7 +170,7 @@ impl Live {
         if let Stage::Healthy { idle_check_ms, asked } = &mut self.stage {
             *asked = None;
             if self.holds.is_empty() {
-                idle_check_ms.get_or_insert(idle_at);
+                *idle_check_ms = idle_check_ms.or(idle_at);
             }
         }
     }

@@ -4,6 +4,8 @@
 //! * The node comes back: it reports the instance, which is no object's any more, and it is ended there. What it had really used
 //!   takes the place of the estimate, and only then is the node to forget it.
 //! * The end cannot be written: as with any other end.
+//! * Its class has it wait (`node_loss`): it stays as it is, and goes on when the node is back. What was to be
+//!   sent there is void for it, too: ends and resumes are ordered anew then, and a start that was not sent has failed.
 
 use berth_common::ids::NodeId;
 use berth_common::outcome::{ExitReason, Outcome};
@@ -13,17 +15,21 @@ use super::live::Stage;
 use super::{Object, SIGKILL, State, ms};
 use crate::context::Context;
 use crate::effect::Effect;
+use crate::input::Silence;
 
 impl Object {
-    /// Its node is lost. `heard_ms`: when that was last heard of, in milliseconds since 1970.
-    pub(crate) fn node_lost(&mut self, heard_ms: u64, cx: &mut Context<'_>) {
+    /// Its node is lost. Where its class waits for longer than the node was silent, so does it.
+    pub(crate) fn node_lost(&mut self, silence: Silence, cx: &mut Context<'_>) {
         let live = self.state.live();
         if matches!(live.stage, Stage::Refused { .. }) {
             // The node had refused it: nothing of it is there, and another is being sought.
             return;
         }
+        if silence.is_waited_out(live.class.node_loss.unwrap_or(cx.config.node_loss)) {
+            return;
+        }
         let told = format!("its node `{}` was not heard of for longer than its term", live.node);
-        let metered = live.vanished(heard_ms, cx.now.wall_ms);
+        let metered = live.vanished(silence.heard_ms, cx.now.wall_ms);
         let deadline_ms = cx.now.mono_ms.saturating_add(ms(live.class.start_timeout));
         self.start_by(deadline_ms, cx);
         self.end(Outcome::because(ExitReason::NodeLost, told), metered, cx);

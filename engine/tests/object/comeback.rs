@@ -1,31 +1,20 @@
 //! Instances that come back elsewhere by themselves once their nodes are gone.
 
-use std::sync::Arc;
-
 use berth_common::outcome::{ExitReason, Outcome};
 use berth_common::spec::{ClassSpec, OnNodeGone};
 use berth_common::wire::call::Phase;
 use berth_engine::{Effect, EndOrder, Input, PublicState, Refused, WaiterId};
 
-use crate::desk::{Desk, class, key, node, object, persist, refused};
+use crate::desk::{Desk, class, node, object, persist, refused, silence};
 
-/// One that serves, held by request 1, of a class that wants it back.
+/// One that serves, held by nobody, of a class that wants it back.
 fn serving() -> Desk {
-    let mut desk = Desk::new();
-    let class = Arc::new(ClassSpec { on_node_gone: OnNodeGone::Restart, ..class() });
-    desk.input(Input::Acquire { key: key(), class, waiter: WaiterId(1) });
-    desk.loaded(None);
-    let write = persist(&desk.reserved(1, Ok(1)));
-    desk.persisted(write);
-    let granted = desk.status(1, 1, Phase::Ready);
-    let [Effect::Grant { hold, .. }] = &granted[..] else { panic!("{granted:?}") };
-    desk.release(*hold);
-    desk
+    Desk::served(ClassSpec { on_node_gone: OnNodeGone::Restart, ..class() })
 }
 
 /// Its node is lost, and that is durable: what it asks for.
 fn lost(desk: &mut Desk) -> Vec<Effect> {
-    let ended = desk.input(Input::NodeLost { node: node(), heard_ms: 0 });
+    let ended = desk.input(Input::NodeLost { node: node(), silence: silence(0) });
     desk.persisted(persist(&ended))
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use berth_common::fixtures;
 use berth_common::ids::{Generation, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::metering::Metered;
-use berth_common::spec::ClassSpec;
+use berth_common::spec::{ClassSpec, NODE_LOSS_BOUNDS};
 use berth_common::wire::call::{InstanceStatus, Phase};
 use berth_engine::{
     Backoff, Config, Effect, Engine, HoldId, Input, Kept, Now, ObjectView, PersistId, Record, RecordState,
-    Refused, UsageRecord, WaiterId,
+    Refused, Silence, UsageRecord, WaiterId,
 };
 
 pub(crate) const MAX_WAITERS: usize = 3;
@@ -41,7 +41,7 @@ pub(crate) fn instance(n: u8) -> InstanceId {
 }
 
 pub(crate) fn class() -> ClassSpec {
-    ClassSpec { sleep_after: Duration::from_secs(60), ..fixtures::class() }
+    ClassSpec { sleep_after: Duration::from_secs(60).into(), ..fixtures::class() }
 }
 
 /// A record that places an instance of the object.
@@ -58,11 +58,17 @@ pub(crate) fn placed(n: u8, generation: u64) -> Record {
     Record { key: key(), generation: Generation(generation), state, last_change_ms: 5, failures: Vec::new() }
 }
 
+/// A node that was last heard of at this time, and whose term was just over.
+pub(crate) fn silence(heard_ms: u64) -> Silence {
+    Silence { heard_ms, over_for: Some(Duration::ZERO) }
+}
+
 impl Desk {
     pub(crate) fn new() -> Self {
         let backoff = Backoff { first_ms: 1_000, max_ms: 60_000, forget_ms: 600_000 };
         let config = Config {
             term_ms: 120_000,
+            node_loss: (*NODE_LOSS_BOUNDS.start()).into(),
             max_waiters_per_object: MAX_WAITERS,
             max_turn_ms: MAX_TURN_MS,
             backoff,
@@ -169,6 +175,19 @@ impl Desk {
         let persist = persist(&self.reserved(1, Ok(1)));
         let effects = self.persisted(persist);
         assert!(matches!(&effects[..], [Effect::Start { .. }]), "{effects:?}");
+    }
+
+    /// One of this class that has instance 1 healthy, held by nobody.
+    pub(crate) fn served(class: ClassSpec) -> Self {
+        let mut desk = Self::new();
+        desk.input(Input::Acquire { key: key(), class: Arc::new(class), waiter: WaiterId(1) });
+        desk.loaded(None);
+        let write = persist(&desk.reserved(1, Ok(1)));
+        desk.persisted(write);
+        let granted = desk.status(1, 1, Phase::Ready);
+        let [Effect::Grant { hold, .. }] = &granted[..] else { panic!("{granted:?}") };
+        desk.release(*hold);
+        desk
     }
 
     /// Has instance 1 healthy, held by request 1.

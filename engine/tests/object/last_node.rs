@@ -5,7 +5,7 @@ use berth_common::outcome::Outcome;
 use berth_common::wire::call::Phase;
 use berth_engine::{Effect, Input, Record, RecordState};
 
-use crate::desk::{Desk, key, node, persist};
+use crate::desk::{Desk, key, node, persist, silence};
 
 /// The time of day when a desk's own clock says 0.
 const WALL_MS: u64 = 1_000_000;
@@ -50,7 +50,7 @@ fn it_is_in_the_record_unless_it_was_lost() {
 
     let mut desk = Desk::new();
     desk.healthy();
-    let ended = desk.input(Input::NodeLost { node: node(), heard_ms: 0 });
+    let ended = desk.input(Input::NodeLost { node: node(), silence: silence(0) });
     desk.acquire(2);
     assert_eq!(last_node(&desk.persisted(persist(&ended))), None);
 }

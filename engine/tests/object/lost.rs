@@ -5,10 +5,11 @@ use std::time::Duration;
 use berth_common::ids::{Generation, NodeId};
 use berth_common::metering::Metered;
 use berth_common::outcome::{ExitReason, Outcome};
+use berth_common::spec::{ClassSpec, TimeOrNever};
 use berth_common::wire::call::{Phase, Stop};
-use berth_engine::{Effect, Input, PublicState, Refused};
+use berth_engine::{Effect, Input, PublicState, Refused, Silence};
 
-use crate::desk::{Desk, instance, node, persist, refused, usage};
+use crate::desk::{Desk, class, instance, node, persist, refused, silence, usage};
 
 /// The time of day when a desk's own clock says 0.
 const WALL_MS: u64 = 1_000_000;
@@ -16,7 +17,7 @@ const SIGKILL: i32 = 9;
 
 /// The node is given up, which was last heard of at this time of the desk.
 fn lose(desk: &mut Desk, heard_ms: u64) -> Vec<Effect> {
-    desk.input(Input::NodeLost { node: node(), heard_ms: WALL_MS + heard_ms })
+    desk.input(Input::NodeLost { node: node(), silence: silence(WALL_MS + heard_ms) })
 }
 
 #[test]
@@ -55,6 +56,36 @@ fn who_waits_already_has_the_time_of_a_start_from_then_on() {
     assert_eq!(refused(&desk.status(2, 2, Phase::Ready)), []);
 }
 
+fn silent_for(over_for_s: u64) -> Silence {
+    Silence { heard_ms: 0, over_for: Some(Duration::from_secs(over_for_s)) }
+}
+
+fn is_given_up(desk: &mut Desk, silence: Silence) -> bool {
+    !desk.input(Input::NodeLost { node: node(), silence }).is_empty()
+}
+
+#[test]
+fn one_whose_class_waits_for_its_node_is_given_up_once_it_has_waited_for_that_long() {
+    let mut desk = Desk::served(ClassSpec { node_loss: Some(Duration::from_secs(90).into()), ..class() });
+    assert!(!is_given_up(&mut desk, silent_for(0)) && !is_given_up(&mut desk, silent_for(59)));
+    assert!(matches!(&desk.frozen(1, 1)[..], [Effect::Resume { .. }, ..]), "its node may be back before");
+    assert!(is_given_up(&mut desk, silent_for(60)));
+}
+
+#[test]
+fn one_whose_class_waits_for_ever_is_given_up_with_a_node_that_is_known_to_be_gone_only() {
+    let mut desk = Desk::served(ClassSpec { node_loss: Some(TimeOrNever::NEVER), ..class() });
+    assert!(!is_given_up(&mut desk, silent_for(1 << 40)));
+    assert!(is_given_up(&mut desk, Silence { heard_ms: 0, over_for: None }));
+}
+
+#[test]
+fn one_whose_class_never_lets_it_sleep_has_no_deadline() {
+    let mut desk = Desk::served(ClassSpec { sleep_after: TimeOrNever::NEVER, ..class() });
+    assert_eq!(desk.at(1 << 40), []);
+    assert_eq!((desk.view().state, desk.engine.next_deadline_ms()), (PublicState::Healthy, None));
+}
+
 #[test]
 fn an_object_without_requests_is_not_started_again() {
     let mut desk = Desk::new();
@@ -84,7 +115,7 @@ fn other_nodes_are_not_concerned() {
     let mut desk = Desk::new();
     desk.healthy();
     let other: NodeId = "other".parse().unwrap();
-    assert_eq!(desk.input(Input::NodeLost { node: other, heard_ms: 0 }), []);
+    assert_eq!(desk.input(Input::NodeLost { node: other, silence: silence(0) }), []);
 }
 
 #[test]

@@ -165,10 +165,11 @@ impl Link {
     }
 
     fn give(&mut self, now_ms: u64) -> Result<Option<Stamp>, GivenUp> {
-        if self.lacks(Flaw::PromisedWhileLost) {
+        let given = self.loss.give(&mut self.term, now_ms);
+        if given.is_err() && self.lacks(Flaw::PromisedWhileLost) {
             return Ok(self.term.give());
         }
-        self.loss.give(&mut self.term, now_ms)
+        given
     }
 
     fn push(&mut self, session: &SessionId, sent: Sent, call: Call) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::fixtures;
-use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectKey};
+use berth_common::ids::{EdgeId, InstanceId, NodeId, ObjectId, ObjectKey};
 use berth_common::outcome::{ExitReason, Outcome};
-use berth_common::spec::{ClassSpec, HookKind, HooksSpec, Resources};
+use berth_common::spec::{ClassSpec, HookKind, HooksSpec, NODE_LOSS_BOUNDS, Resources, TimeOrNever};
 use berth_common::wire::call::Capacity;
 use berth_engine::fleet::Fleet;
 use berth_engine::{Backoff, Config, EndOrder, Engine, Input, Now, RecordState, WaiterId};
@@ -70,10 +70,19 @@ fn edge() -> EdgeId {
     "e".parse().unwrap()
 }
 
-fn class() -> ClassSpec {
+/// How much later than others the last object's instances count as lost.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
+
+/// Whether an object's instances wait for their node for longer than others.
+pub(crate) fn is_patient(object: ObjectId) -> bool {
+    object == key(OBJECTS - 1).id()
+}
+
+fn class(object: usize) -> ClassSpec {
     let mut class = ClassSpec {
+        node_loss: is_patient(key(object).id()).then(|| (*NODE_LOSS_BOUNDS.start() + PATIENCE).into()),
         max_instances: Some(MAX_INSTANCES),
-        sleep_after: Duration::from_millis(SLEEP_AFTER_MS),
+        sleep_after: Duration::from_millis(SLEEP_AFTER_MS).into(),
         start_timeout: Duration::from_millis(START_TIMEOUT_MS),
         port_timeout: Duration::from_millis(PORT_TIMEOUT_MS),
         wake_grace: Duration::from_millis(WAKE_GRACE_MS),
@@ -93,7 +102,14 @@ fn class() -> ClassSpec {
 pub(crate) fn engine() -> Engine {
     // Short, so that the world comes to rest soon.
     let backoff = Backoff { first_ms: 100, max_ms: 400, forget_ms: 1_000 };
-    Engine::new(Config { term_ms: 120_000, max_waiters_per_object: 5, max_turn_ms: MAX_TURN_MS, backoff })
+    let node_loss = TimeOrNever::from(*NODE_LOSS_BOUNDS.start());
+    Engine::new(Config {
+        term_ms: 120_000,
+        node_loss,
+        max_waiters_per_object: 5,
+        max_turn_ms: MAX_TURN_MS,
+        backoff,
+    })
 }
 
 pub(crate) const CAPACITY: Capacity =
@@ -368,7 +384,7 @@ impl World {
         self.drawn += 1;
         let (key, waiter) = (key(object), WaiterId(self.drawn));
         self.promises.acquired(waiter, key.id(), self.steps);
-        self.input(Input::Acquire { key, class: Arc::new(class()), waiter });
+        self.input(Input::Acquire { key, class: Arc::new(class(object)), waiter });
     }
 
     fn cancel(&mut self, which: Index) {

@@ -13,7 +13,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use crate::actions::{Action, end_edge, paces, silent_action};
 use crate::flaw::Flaw;
 use crate::machine::Pace;
-use crate::model::{NODES, World};
+use crate::model::{NODES, OBJECTS, World};
 use crate::soaks;
 
 /// Worlds in which a missing rule must show.
@@ -25,13 +25,16 @@ const SOAK_WORLDS: u64 = 100_000;
 /// Actions of which each story has some, with whatever between them: something runs or is about to, a node is silent, another one
 /// takes over, and the first is back.
 fn chapters() -> impl Strategy<Value = Vec<Vec<Action>>> {
-    (0..NODES)
-        .prop_flat_map(|node| (begins(node), falls_silent(node), is_replaced(node), is_back(node)))
+    let object = prop_oneof![2 => Just(0), 1 => Just(OBJECTS - 1)];
+    (0..NODES, object)
+        .prop_flat_map(|(node, object)| {
+            (begins(node, object), falls_silent(node), is_replaced(node, object), is_back(node, object))
+        })
         .prop_map(|(begin, silence, other, back)| vec![begin, silence, other, back])
 }
 
-fn begins(node: usize) -> impl Strategy<Value = Vec<Action>> {
-    let placed = [Action::Acquire(0), Action::StoreReads];
+fn begins(node: usize, object: usize) -> impl Strategy<Value = Vec<Action>> {
+    let placed = [Action::Acquire(object), Action::StoreReads];
     let with = |more: &[Action]| Just(placed.iter().chain(more).cloned().collect::<Vec<_>>());
     let lost = Action::Disconnect { node, orders_lost: true };
     let report = Action::NodeReports(node);
@@ -78,16 +81,16 @@ fn end_late() -> impl Strategy<Value = Action> {
     })
 }
 
-fn is_replaced(node: usize) -> impl Strategy<Value = Vec<Action>> {
-    let other = vec![Action::Acquire(0), Action::Flow(1 - node)];
+fn is_replaced(node: usize, object: usize) -> impl Strategy<Value = Vec<Action>> {
+    let other = vec![Action::Acquire(object), Action::Flow(1 - node)];
     prop_oneof![3 => Just(other), 1 => Just(Vec::new())]
 }
 
-fn is_back(node: usize) -> impl Strategy<Value = Vec<Action>> {
+fn is_back(node: usize, object: usize) -> impl Strategy<Value = Vec<Action>> {
     let mended = Action::Cut { node, cut: (false, false) };
     let connect = prop_oneof![Just(Action::Connect(node)), Just(Action::ConnectRenewer(node))];
     let back = connect.prop_map(move |connect| vec![mended.clone(), connect, Action::NodeObeys(node)]);
-    let then = vec![Action::ShardLags(false), Action::Acquire(0), Action::Flow(1 - node)];
+    let then = vec![Action::ShardLags(false), Action::Acquire(object), Action::Flow(1 - node)];
     let lagged = back.clone().prop_map(move |back| [back, then.clone()].concat());
     prop_oneof![3 => back, 2 => lagged, 1 => Just(Vec::new())]
 }

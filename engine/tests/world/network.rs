@@ -1,10 +1,11 @@
 //! What passes between the edge and its nodes, and what the edge makes of their silence.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use berth_common::ids::InstanceId;
 use berth_common::wire::call::{Answer, DiskCapacity, InstanceStatus};
-use berth_engine::Input;
+use berth_engine::{Input, Silence};
 use berth_protocol::edge::{Look, Looks, MARGIN};
 
 use crate::flaw::Flaw;
@@ -194,15 +195,22 @@ impl World {
     fn judge(&mut self, node: usize) {
         let margin_ms = u64::try_from(MARGIN.as_millis()).unwrap();
         let early_ms = if self.flaw == Some(Flaw::NoMargin) { margin_ms } else { 0 };
+        let has_some = self.fleet.instances_on(&self.names[node]) > 0;
         let link = &mut self.links[node];
-        if !link.loss.lose(&link.term, self.now.mono_ms + early_ms, 1) {
+        let is_first = link.loss.lose(&link.term, self.now.mono_ms + early_ms, 1);
+        let is_again = !is_first && has_some && link.loss.lose_more(&link.term, self.now.mono_ms, 1);
+        if !is_first && !is_again {
             return;
         }
+        let over_for = self.now.mono_ms.saturating_sub(link.term.given_over_ms());
         let silent_ms = link.term.silent_ms(self.now.mono_ms).unwrap_or_default();
         let heard_ms = self.now.wall_ms - silent_ms;
         self.promises.lost_has_paused(&self.nodes[node]);
-        // A connection that is silent for so long is over.
-        self.disconnect(node, false);
-        self.tell(Input::NodeLost { node: self.names[node].clone(), heard_ms });
+        if is_first {
+            // A connection that is silent for so long is over.
+            self.disconnect(node, false);
+        }
+        let silence = Silence { heard_ms, over_for: Some(Duration::from_millis(over_for)) };
+        self.tell(Input::NodeLost { node: self.names[node].clone(), silence });
     }
 }

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use berth_common::ids::{InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
 use berth_engine::fleet::{Demand, Fleet, Turn};
-use berth_engine::{Effect, Input, Record, RecordState, Refused};
+use berth_engine::{Effect, Input, ObjectView, Record, RecordState, Refused, Silence};
 use proptest::sample::Index;
 
 use crate::flaw::Flaw;
 use crate::link::Command;
-use crate::model::{World, engine};
+use crate::model::{PATIENCE, World, engine, is_patient};
 use crate::store::{ObjectWrite, Written};
 
 impl World {
@@ -31,7 +31,7 @@ impl World {
             && let Some(input) = self.inbox.pop_front()
         {
             match input {
-                Input::NodeLost { node, heard_ms } => self.node_lost(node, heard_ms),
+                Input::NodeLost { node, silence } => self.node_lost(node, silence),
                 Input::Synced { node, mut instances, kept } => {
                     if self.flaw != Some(Flaw::AbsenceIsEnd) {
                         let unsettled = self.links[self.index(&node)].unsettled();
@@ -45,11 +45,16 @@ impl World {
     }
 
     /// Whatever was decided for the node until now is void.
-    fn node_lost(&mut self, node: NodeId, heard_ms: u64) {
-        let objects = self.engine.views().into_iter().filter(|view| view.node.as_ref() == Some(&node));
-        let objects: Vec<ObjectId> = objects.map(|view| view.id).collect();
-        self.promises.node_lost(&objects);
-        self.input(Input::NodeLost { node: node.clone(), heard_ms });
+    fn node_lost(&mut self, node: NodeId, silence: Silence) {
+        let there = self.engine.views().into_iter().filter(|view| view.node.as_ref() == Some(&node));
+        let (patient, others): (Vec<ObjectView>, Vec<ObjectView>) =
+            there.partition(|view| is_patient(view.id));
+        let waits = silence.over_for.is_some_and(|over_for| over_for < PATIENCE);
+        let lost = if waits { others } else { [patient.clone(), others].concat() };
+        self.promises.node_lost(&lost.iter().map(|view| view.id).collect::<Vec<_>>());
+        self.input(Input::NodeLost { node: node.clone(), silence });
+        let is_as_before = |view: &ObjectView| self.engine.view(view.id).as_ref() == Some(view);
+        assert!(!waits || patient.iter().all(is_as_before), "given up although it waits: {patient:?}");
         self.command(&node, Command::Lost);
     }
 

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use berth_common::ids::ClassName;
 use berth_common::manifest::{
     DISK_BYTES, ImageSource, MAX_CPU_SIXTEENTHS, MAX_INSTANCES, MEMORY_BYTES, Position,
 };
-use berth_common::spec::{Capability, Resources};
+use berth_common::spec::{Capability, Resources, TimeOrNever};
 
 use super::environment::{Found, Meaningless, View};
 use super::images;
@@ -50,20 +49,11 @@ pub struct Container {
     /// Whether the first process is Berth's.
     pub init: Option<bool>,
     /// How long after its node was last heard of an instance counts as lost.
-    pub node_loss: Option<NodeLoss>,
+    pub node_loss: Option<TimeOrNever>,
     /// The regions of nodes that it may be placed on. All where there are none.
     pub regions: Vec<String>,
     /// Instances that are kept started and frozen.
     pub warm: Option<u32>,
-}
-
-/// When an instance counts as lost whose node is not heard of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NodeLoss {
-    /// It is waited for.
-    Never,
-    /// After this time.
-    After(Duration),
 }
 
 /// A container whose class may be named elsewhere.

@@ -33,7 +33,7 @@ pub use assets::{Assets, HtmlHandling, NotFoundHandling, RunWorkerFirst};
 pub(crate) use build::Rule;
 pub(crate) use build::{Build, RuleKind};
 pub use compatibility::Compatibility;
-pub use containers::{Container, NodeLoss};
+pub use containers::Container;
 pub use exports::ExportedClass;
 pub use lineage::Lineage;
 pub use migrations::Migration;

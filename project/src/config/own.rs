@@ -2,13 +2,12 @@
 //! wrangler has a key for stays there.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use berth_common::ids::ClassName;
 use berth_common::manifest::{MAX_INSTANCES, MAX_PREPARED, nearest};
-use berth_common::spec::Capability;
+use berth_common::spec::{Capability, NODE_LOSS_BOUNDS, TimeOrNever};
 
-use super::containers::{Container, NodeLoss};
+use super::containers::Container;
 use super::environment::View;
 use super::keys::{self, BERTHS_OWN};
 use super::objects::{CLASS_RULE, MAX_CLASSES};
@@ -16,8 +15,6 @@ use super::section::{Reading, Section, hint};
 use crate::report::{Report, Source, named, quoted};
 use crate::value::{Node, Table};
 
-/// Shortest and longest time after which an instance counts as lost: below, a pause of the network ends it.
-const NODE_LOSS: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(24 * 60 * 60));
 /// Most regions of a class.
 const MAX_REGIONS: usize = 64;
 /// Longest name of a region, in bytes.
@@ -144,19 +141,19 @@ fn fill(reading: &mut Reading<'_>, section: &Section<'_>, container: &mut Contai
     }
 }
 
-fn node_loss(reading: &mut Reading<'_>, node: &Node) -> Option<NodeLoss> {
+fn node_loss(reading: &mut Reading<'_>, node: &Node) -> Option<TimeOrNever> {
     let text = reading.text(node, "containers.node_loss")?;
     if text == "never" {
-        return Some(NodeLoss::Never);
+        return Some(TimeOrNever::NEVER);
     }
-    let (least, most) = NODE_LOSS;
-    let found = humantime::parse_duration(text).ok().filter(|found| (least..=most).contains(found));
+    let found = humantime::parse_duration(text).ok().filter(|found| NODE_LOSS_BOUNDS.contains(found));
     if found.is_none() {
-        let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+        let (least, most) = (NODE_LOSS_BOUNDS.start(), NODE_LOSS_BOUNDS.end());
+        let (least, most) = (humantime::format_duration(*least), humantime::format_duration(*most));
         let expected = format!("expected \"never\" or a time such as \"30s\", from {least} to {most}");
         reading.wrong(node.at, format!("containers.node_loss: {} cannot be; {expected}", quoted(text)));
     }
-    found.map(NodeLoss::After)
+    found.map(Into::into)
 }
 
 fn regions(reading: &mut Reading<'_>, node: &Node, path: &str) -> Vec<String> {

@@ -1,9 +1,10 @@
 //! Whether a node is given up: when that may be judged, and what may be promised to it until the loss is carried out. Pure.
 //!
 //! ```text
-//!       term and margin over, and another node is there          every shard has ended what it had there
+//!       term and margin over, and another node is there          every shard has ended what waits no longer
 //! heard ──────────────────────────────────────────────▶ lost ──────────────────────────────────────────▶ settled
-//!  of ▲                                                 nothing is promised to it                            │
+//!  of ▲                                  nothing is   ▲                                                      │
+//!     │                                  promised to it└───── a while later, if something still waits ◀──────┤
 //!     └──────────────────────────────── a term from a newer stamp is given ◀─────────────────────────────────┘
 //! ```
 //!
@@ -20,6 +21,10 @@ use super::term::{NodeTerm, TERM};
 /// machine.
 const STALL_MS: u64 = 3_000;
 
+/// How often a node that is given up is given up again while something waits for it, in milliseconds: what waits for longer than
+/// usual has this much time more.
+const LOOK_AGAIN_MS: u64 = 5_000;
+
 /// Nothing may be promised to a node now: it was just given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the node was not heard of for longer than its term, and what ran there was given up")]
@@ -31,6 +36,8 @@ pub struct Loss {
     is_lost: bool,
     /// Shards that have not ended yet what they had there. Until they have, nothing is promised to the node.
     unsettled: usize,
+    /// When it was last given up.
+    looked_ms: u64,
 }
 
 impl Loss {
@@ -45,20 +52,31 @@ impl Loss {
         Ok(until)
     }
 
-    /// Gives the node up if its term was over at that moment and it was not given up before. True if it was given up just now:
+    /// Gives the node up if its term is over and it was not given up before. True if it was given up just now:
     /// that many shards have to carry it out.
-    pub fn lose(&mut self, term: &NodeTerm, over_by_ms: u64, shards: usize) -> bool {
-        let is_new = !self.is_lost && term.is_over(over_by_ms);
+    pub fn lose(&mut self, term: &NodeTerm, now_ms: u64, shards: usize) -> bool {
+        let is_new = !self.is_lost && term.is_over(now_ms);
         if is_new {
-            *self = Self { is_lost: true, unsettled: shards };
+            *self = Self { is_lost: true, unsettled: shards, looked_ms: now_ms };
         }
         is_new
+    }
+
+    /// A node that is given up is given up again, so that what has waited for it by now for long enough is given up, too. True if it
+    /// is time for that, and the last time was carried out: that many shards have to carry it out again.
+    pub fn lose_more(&mut self, term: &NodeTerm, now_ms: u64, shards: usize) -> bool {
+        let is_due = now_ms >= self.looked_ms.saturating_add(LOOK_AGAIN_MS);
+        let is_time = self.is_lost && self.unsettled == 0 && is_due && term.is_over(now_ms);
+        if is_time {
+            (self.unsettled, self.looked_ms) = (shards, now_ms);
+        }
+        is_time
     }
 
     /// Gives the node up whatever its term is, because somebody knows that it is gone: that many shards have to carry it out.
     pub fn give_up(&mut self, shards: usize) {
         // Those that carry out an earlier loss still do so, too.
-        *self = Self { is_lost: true, unsettled: self.unsettled + shards };
+        (self.is_lost, self.unsettled) = (true, self.unsettled + shards);
     }
 
     /// Whether it was given up, and not heard of since.
@@ -139,6 +157,20 @@ mod tests {
         }
         assert_eq!(loss.give(&mut term, 20_000), Ok(Some(stamp(105_000))));
         assert!(!loss.lose(&term, 36_000, 2) && loss.lose(&term, 36_001, 2), "it may be lost again");
+    }
+
+    #[test]
+    fn it_is_given_up_again_every_few_seconds_while_it_is_silent_and_all_shards_have_answered() {
+        let (mut term, mut loss) = (silent(), Loss::default());
+        assert!(!loss.lose_more(&term, 30_000, 1), "it is not given up yet");
+        assert!(loss.lose(&term, 16_002, 1) && !loss.lose_more(&term, 60_000, 1), "a shard has not answered");
+        loss.carried_out();
+        assert!(!loss.lose_more(&term, 21_001, 1) && loss.lose_more(&term, 21_002, 1));
+        assert!(loss.give(&mut term, 21_002).is_err());
+        loss.carried_out();
+        term.heard(stamp(90_000), 22_000);
+        loss.give(&mut term, 22_000).unwrap();
+        assert!(!loss.lose_more(&term, 60_000, 1), "it is not lost any more");
     }
 
     #[test]

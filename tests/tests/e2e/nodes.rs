@@ -60,9 +60,18 @@ async fn until_go_on(cluster: &Cluster, before: &[Who]) -> Result<()> {
 /// Nodes with one object each, none of which is ever given up; they have served for longer than a term.
 fn one_object_a_node(nodes: usize, steps: impl AsyncFnOnce(&mut Cluster, &[Who]) -> Result<()>) -> Outcome {
     let edge_options = vec!["--node-loss".to_owned(), "never".to_owned()];
-    scenario(Setup { edge_options, ..Setup::nodes(nodes) }, async |cluster| {
+    one_each(Setup { edge_options, ..Setup::nodes(nodes) }, "prepared = 0", steps)
+}
+
+fn one_each(
+    setup: Setup,
+    more: &'static str,
+    steps: impl AsyncFnOnce(&mut Cluster, &[Who]) -> Result<()>,
+) -> Outcome {
+    let nodes = setup.nodes;
+    scenario(setup, async |cluster| {
         // More than half of what each node says that it has.
-        let app = App { memory: "40GiB", more: "prepared = 0", ..App::default() };
+        let app = App { memory: "40GiB", sleep_after: "never", more, ..App::default() };
         cluster.deploy(&app).await?;
         let mut before = Vec::new();
         for object in 0..nodes {
@@ -93,6 +102,27 @@ fn instances_pause_while_whatever_of_their_node_is_gone_and_go_on_where_they_wer
         signal(supervisor, Signal::SIGCONT)?;
         cluster.start_agent(1)?;
         agents.into_iter().try_for_each(|agent| signal(agent, Signal::SIGCONT))?;
+        until_go_on(cluster, before).await
+    })
+}
+
+/// Others count as lost after such a time.
+#[test]
+fn what_its_class_has_wait_is_not_given_up_with_its_node_and_goes_on() -> Outcome {
+    one_each(Setup::nodes(2), "prepared = 0\nnode_loss = \"never\"", async |cluster, before| {
+        stop_machine(cluster, 0)?;
+        wait::until("the node to count as lost", LOST_WITHIN, async || {
+            let told = cluster.berth(&["events", "--json"]).await?.stdout;
+            ensure!(String::from_utf8_lossy(&told).contains("node_lost"), "not yet");
+            Ok(())
+        })
+        .await?;
+        // It is asked again and again whether it waits.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        let objects = cluster.admin().objects().await?;
+        let started: Vec<u64> = objects.iter().map(|object| object.generation.0).collect();
+        ensure!(started == [1, 1], "they were started so often: {started:?}");
+        wake_machine(cluster, 0)?;
         until_go_on(cluster, before).await
     })
 }
@@ -132,6 +162,17 @@ fn daemons(cluster: &Cluster, index: usize) -> Result<Vec<u32>> {
     let mut all = cluster.shims(index)?;
     all.extend([cluster.supervisor(index)?.pid(), cluster.agent(index)?.pid()]);
     Ok(all)
+}
+
+/// Its containers first: nothing of a machine that is gone runs.
+fn stop_machine(cluster: &Cluster, index: usize) -> Result<()> {
+    let all = cluster.instance_processes(index).into_iter().chain(daemons(cluster, index)?);
+    all.into_iter().try_for_each(|pid| signal(pid, Signal::SIGSTOP))
+}
+
+fn wake_machine(cluster: &Cluster, index: usize) -> Result<()> {
+    let all = daemons(cluster, index)?.into_iter().chain(cluster.instance_processes(index));
+    all.into_iter().try_for_each(|pid| signal(pid, Signal::SIGCONT))
 }
 
 /// The generation and node of each object's instance.
@@ -261,19 +302,5 @@ fn the_objects_of_a_node_whose_agent_is_stopped_are_answered_elsewhere() -> Outc
 
 #[test]
 fn the_objects_of_a_machine_that_is_gone_are_answered_elsewhere() -> Outcome {
-    lost_and_found(
-        async |cluster| {
-            // Its containers first: nothing of a machine that is gone runs.
-            for pid in cluster.instance_processes(0).into_iter().chain(daemons(cluster, 0)?) {
-                signal(pid, Signal::SIGSTOP)?;
-            }
-            Ok(())
-        },
-        async |cluster| {
-            for pid in daemons(cluster, 0)?.into_iter().chain(cluster.instance_processes(0)) {
-                signal(pid, Signal::SIGCONT)?;
-            }
-            Ok(())
-        },
-    )
+    lost_and_found(async |cluster| stop_machine(cluster, 0), async |cluster| wake_machine(cluster, 0))
 }

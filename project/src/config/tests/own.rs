@@ -11,7 +11,7 @@ fn berths_own_keys_stand_beside_wranglers() {
     remarks.unwrap();
     let container = &config.unwrap().containers[0];
     assert_eq!((container.prepared, container.warm, container.init), (Some(2), Some(1), Some(false)));
-    assert_eq!(container.node_loss, Some(NodeLoss::After(std::time::Duration::from_secs(30))));
+    assert_eq!(container.node_loss, Some(std::time::Duration::from_secs(30).into()));
     assert_eq!(
         (container.regions.as_slice(), container.capabilities.len()),
         ([String::from("eu")].as_slice(), 1)
