@@ -51,7 +51,7 @@ const OWN: &[(&str, &str)] = &[
     ),
     (
         "[[containers]]\nclass_name = \"A\"\nprepared = 65\nnode_loss = \"1s\"\ncapabilities = [\"sys_admin\"]\nregions = [\"a b\"]",
-        "3:12: containers.prepared: 65 is out of range; expected a whole number from 0 to 64\nberth.toml:4:13: containers.node_loss: \"1s\" cannot be; expected \"never\" or a time such as \"30s\", from 10s to 1day\nberth.toml:5:17: containers.capabilities: there is no \"sys_admin\"; known are chown, dac_override, fowner, fsetid, kill, setgid, setuid\nberth.toml:6:12: containers.regions: \"a b\" is no name of a region; expected up to 63 letters, digits, `-`, `_` and `.`",
+        "3:12: containers.prepared: 65 is out of range; expected a whole number from 0 to 64\nberth.toml:4:13: containers.node_loss: \"1s\" cannot be; expected \"never\" or a time such as \"30s\", from 30s to 30days\nberth.toml:5:17: containers.capabilities: there is no \"sys_admin\"; known are chown, dac_override, fowner, fsetid, kill, setgid, setuid\nberth.toml:6:12: containers.regions: \"a b\" is no name of a region; expected up to 63 letters, digits, `-`, `_` and `.`",
     ),
 ];
 
