@@ -10,6 +10,8 @@ readonly ASLEEP_S=20
 
 instance() { get /container/sleeper/env/BERTH_DEPLOYMENT_ID; }
 same() { [ "$(instance 2>/dev/null)" = "$before" ]; }
+# How long the machine is up, what it slept included.
+up_s() { cut -d. -f1 /proc/uptime; }
 paused() { grep -q '^frozen 1$' "$group/cgroup.events"; }
 
 before=$(instance)
@@ -20,11 +22,12 @@ group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
 
 edge=$(systemctl show -p MainPID --value berth-edge.service)
 kill -STOP "$edge"
-began=$(date +%s)
+trap 'kill -CONT "$edge"' EXIT
+began=$(up_s)
 rtcwake --utc --mode mem --seconds "$ASLEEP_S"
-slept=$(($(date +%s) - began))
-[ "$slept" -ge $((ASLEEP_S - 1)) ] || die "the machine slept for $slept s only"
-await 2 "the container is paused when the machine is back" paused
+slept=$(($(up_s) - began))
+[ "$slept" -ge $((ASLEEP_S - 2)) ] || die "the machine slept for $slept s only"
+await 10 "the pause of the container when the machine is back" paused
 sleep 3
 paused || die "it goes on, and its edge has said nothing"
 kill -CONT "$edge"
