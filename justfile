@@ -95,6 +95,11 @@ bench-placement:
     cargo build --profile measure --workspace --bins
     "${CARGO_TARGET_DIR:-target}/measure/bench-placement"
 
+# CPU of an edge with one node and with 200 while nothing happens; writes target/bench/nodes.json
+bench-nodes:
+    cargo build --profile measure --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/measure/bench-nodes"
+
 # requests/s through edge and agent, beside nginx; writes target/bench/proxy.json
 bench-proxy:
     cargo build --profile measure --workspace --bins

@@ -1,5 +1,7 @@
 //! The edge itself: its health and its nodes.
 
+use std::collections::BTreeMap;
+
 use berth_common::ids::{AppName, ClassName, NodeId, ObjectId, ObjectName};
 use berth_common::wire::call::{Capacity, DiskCapacity, Room};
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,9 @@ pub struct NodeView {
     /// False of one that the edge was configured with before, and on which there may still be containers: `forget` gives them up.
     #[serde(default = "yes")]
     pub configured: bool,
+    /// Whence the edge has it. Null of one that it has not any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<NodeOrigin>,
     pub connected: bool,
     /// It was silent for longer than its term, and what it had was given up. Not heard of since.
     #[serde(default)]
@@ -71,6 +76,46 @@ pub struct NodeView {
     pub certificate_ends_soon: bool,
 }
 
+/// Whence an edge has a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum NodeOrigin {
+    /// From its command line (`--node`).
+    Flag,
+    /// An operator has added it.
+    Hand,
+    /// It has joined by itself.
+    Join,
+    /// As a newer version of Berth knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A node that is to be added.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewNode {
+    /// Its name, which its certificate has too.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub node: NodeId,
+    /// Where its agent listens: the address or the name of a host, and a port.
+    pub address: String,
+    /// Labels besides those that its agent says; these count more.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A node that was added.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AddedNode {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub node: NodeId,
+    pub address: String,
+}
+
 fn yes() -> bool {
     true
 }
@@ -90,7 +135,7 @@ pub struct NodeOrder {
 pub struct NodeOrdered {
     #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub node: NodeId,
-    /// Whether the edge is configured with it.
+    /// Whether the edge has it; of `forget`: whether it keeps it, as its command line names it (`--node`).
     pub configured: bool,
     /// Of `forget`: what ran there may still run, if the machine does, as the node is not known to keep terms.
     pub may_run: bool,

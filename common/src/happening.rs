@@ -11,6 +11,8 @@ use crate::ids::{NodeId, ObjectKey};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HappeningKind {
+    /// A node was added to those of the edge.
+    NodeAdded,
     /// A node was connected.
     NodeConnected,
     /// The last connection to a node was lost.
@@ -27,6 +29,8 @@ pub enum HappeningKind {
     NodeUndrained,
     /// An operator has given up what a node had, which is gone for good.
     NodeForgotten,
+    /// The certificate of a node counts no more, by order.
+    NodeRevoked,
     /// The container of an object counts as ended, because its node was lost or forgotten.
     ObjectGivenUp,
     /// An object that was given up was asked for, and no node could take it.
@@ -73,6 +77,7 @@ fn is_zero(number: &u64) -> bool {
 impl fmt::Display for HappeningKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::NodeAdded => "node added",
             Self::NodeConnected => "node connected",
             Self::NodeSilent => "node silent",
             Self::NodeLost => "node lost",
@@ -81,6 +86,7 @@ impl fmt::Display for HappeningKind {
             Self::NodeDrained => "node drained",
             Self::NodeUndrained => "node undrained",
             Self::NodeForgotten => "node forgotten",
+            Self::NodeRevoked => "node revoked",
             Self::ObjectGivenUp => "object given up",
             Self::ObjectRefused => "object refused",
             Self::ObjectRestarted => "object restarted",

@@ -243,6 +243,7 @@ fn keys() -> Router {
 /// Orders to nodes, which concern the containers of all apps.
 fn machines() -> Router {
     Router::new()
+        .routes(routes!(nodes::add))
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
         .routes(routes!(nodes::forget))

@@ -124,8 +124,8 @@ pub(crate) struct RunArgs {
     /// The private key of the edge's certificate.
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-    /// A node and where its agent listens. Once for each node.
-    #[arg(long = "node", value_name = "NAME=ADDR:PORT", value_parser = node, required = true)]
+    /// A node and where its agent listens. Once for each node. Others can be added while the edge runs: `berth nodes add`.
+    #[arg(long = "node", value_name = "NAME=ADDR:PORT", value_parser = node)]
     nodes: Vec<(NodeId, String)>,
     /// Addresses of reverse proxies in front of this edge, whose X-Forwarded-For, -Proto and -Host, or Forwarded, are
     /// believed. Once for each. From anybody else these headers are replaced.
@@ -363,11 +363,25 @@ fn node(text: &str) -> Result<(NodeId, String), String> {
     let (name, address) =
         text.split_once('=').ok_or("NAME=ADDR:PORT is expected, as in n1=192.0.2.1:7443")?;
     let name = name.parse().map_err(|error| format!("the node's name {error}"))?;
-    let port =
-        address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
+    Ok((name, node_address(address)?))
+}
+
+/// Longest address of a node, in bytes: the longest name of a host, and a port.
+const MAX_NODE_ADDRESS_BYTES: usize = 253 + 6;
+
+/// Where a node's agent listens: the address or name of a host, and a port.
+pub(crate) fn node_address(text: &str) -> Result<String, String> {
+    let shown = berth_common::shown::shown(text);
+    let is_host =
+        |host: &str| !host.is_empty() && !host.contains(|c: char| c.is_control() || c.is_whitespace());
+    let port = text.rsplit_once(':').filter(|(host, _)| is_host(host)).map(|(_, port)| port.parse::<u16>());
     match port {
-        Some(Ok(port)) if port != 0 => Ok((name, address.to_owned())),
-        _ => Err(format!("`{address}` is not an address and a port, as in 192.0.2.1:7443")),
+        _ if text.len() > MAX_NODE_ADDRESS_BYTES => Err(format!(
+            "an address of {} bytes; at most {MAX_NODE_ADDRESS_BYTES} are a host and a port",
+            text.len()
+        )),
+        Some(Ok(port)) if port != 0 => Ok(text.to_owned()),
+        _ => Err(format!("`{shown}` is not an address and a port, as in 192.0.2.1:7443")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole daemon: opens the store, recovers its state, starts the shards and the admin API, and stops them all.
 
 mod connections;
+mod recovery;
 mod reload;
 mod shards;
 pub(crate) mod sockets;
@@ -20,19 +21,19 @@ use berth_common::connections::Connections;
 use berth_common::ids::{Epoch, NodeId};
 use berth_common::lifecycle::{Ending, Lifecycle};
 use berth_common::service;
-use berth_engine::fleet::Demand;
-use berth_engine::{Record, RecordState};
+use berth_engine::Record;
 use berth_monitor::{Monitor, Process};
 use berth_registry::files::Files;
 use berth_registry::images::{Images, collect_regularly};
 use berth_registry::remote::Remote;
 use berth_registry::server::{self, Registry};
-use berth_store::{NodeRecord, SledStore, Store, StoreError, Vitals};
+use berth_store::{SledStore, Store, StoreError, Vitals};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 
 use self::connections::ListenerConnections;
+use self::recovery::{nodes, recover};
 use self::reload::{Certificates, Hangup};
 use self::shards::{PerShard, Shared};
 use self::sockets::Sockets;
@@ -40,12 +41,10 @@ use crate::admin::{self, Admin, Listeners};
 use crate::apps::{self, Apps};
 use crate::config::{Config, RegistryAddress};
 use crate::delivery::{self, Delivery};
-use crate::happenings::Happenings;
 use crate::hooks;
 use crate::http::forwarded::Trust;
 use crate::http::tls::ServerCertificate;
 use crate::metrics::Metrics;
-use crate::nodes::Nodes;
 use crate::page::MonitorView;
 use crate::prepared::PreparedContainers;
 use crate::programs::{self, Programs};
@@ -61,7 +60,7 @@ use crate::shard::link::Introduction;
 use crate::shard::objects::starts::deliver_turns;
 use crate::shard::objects::{self, Inbox, Mailbox};
 use crate::shard::wakes::Wakes;
-use crate::shard::{Shards, WorkQueue, drains, shard_of, silence};
+use crate::shard::{Shards, WorkQueue, drains, silence};
 use crate::tokens::Tokens;
 use crate::usage;
 use crate::window;
@@ -529,35 +528,6 @@ impl ShardInputs {
         let (mailbox, inbox) = objects::mailbox();
         Self { mailbox, inbox, work, records }
     }
-}
-
-/// The nodes, with what was ordered of them before. What happens to them is kept from then on.
-fn nodes(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Nodes> {
-    let (happenings, keeper) = Happenings::open(store);
-    tokio::spawn(keeper.keep());
-    let nodes = Nodes::new(&config.nodes).telling(happenings);
-    for NodeRecord { node, drained_ms } in store.nodes()? {
-        // One that is not configured now is drained still when it is again.
-        nodes.drain(&node, Some(drained_ms));
-    }
-    Ok(nodes)
-}
-
-/// The objects whose instances may have outlived the edge's last process, for each shard.
-fn recover(store: &dyn Store, nodes: &Nodes, shards: usize) -> anyhow::Result<Vec<Vec<Record>>> {
-    let mut recovered: Vec<Vec<Record>> = (0..shards).map(|_| Vec::new()).collect();
-    let records = store.placed()?;
-    if !records.is_empty() {
-        tracing::info!(objects = records.len(), "objects with instances recovered");
-    }
-    for record in records {
-        if let RecordState::Placed { node, class, .. } = &record.state {
-            let demand = Demand::of(&record.key, record.generation, class);
-            nodes.restore(&demand, node);
-        }
-        recovered[shard_of(record.key.id(), shards)].push(record);
-    }
-    Ok(recovered)
 }
 
 fn start_shards(

@@ -128,9 +128,9 @@ async fn read_all(links: &Links, request: LogRequest) -> Result<(), ReaderGone> 
     // Dropping the set stops the readers of all nodes.
     let mut readers = JoinSet::new();
     let mut nodes = Vec::new();
-    for (node, link) in links {
+    for (node, link) in links.all() {
         let (events_in, events) = mpsc::channel(NODE_BATCHES);
-        readers.spawn(NodeReader::new(node.clone(), link.clone(), request.ask.clone(), events_in).run());
+        readers.spawn(NodeReader::new(node, link, request.ask.clone(), events_in).run());
         nodes.push(events);
     }
     if let Some(own) = request.own {

@@ -1,9 +1,11 @@
 //! What the edge knows of its nodes: their capacity (the pure `Fleet`), and what each agent has said about itself.
 //! Shared by all shards; the lock is held for a look-up or a reservation, and never over an await.
 //!
-//! `losses` gives up those that are silent, `orders` has what operators order of a node, `view` what they see of all.
+//! `losses` gives up those that are silent, `members` adds and removes them, `orders` has what operators order of a node, `view` what
+//! they see of all.
 
 mod losses;
+mod members;
 mod orders;
 mod view;
 
@@ -27,6 +29,7 @@ use tokio::sync::watch;
 use crate::happenings::Happenings;
 use crate::terms::{NodeTerm, boot_ms};
 
+pub(crate) use self::members::{CannotAdd, Changing, Origin, Place, Places, by_hand};
 pub(crate) use self::orders::{Given, StillThere};
 
 /// The nodes of an edge.
@@ -34,6 +37,8 @@ pub(crate) struct Nodes {
     state: Mutex<State>,
     /// Changes when terms are to be renewed at once.
     renewals: watch::Sender<()>,
+    /// Where all of them are, for those that keep connections to each.
+    places: watch::Sender<Places>,
     /// Is told of what happens to them.
     happenings: Happenings,
     /// Who is told of each turn. Without anybody they are lost, as before the edge has its shards.
@@ -50,10 +55,19 @@ struct State {
     started_ms: u64,
     /// The term that an earlier process may have given to a node that this one is not configured with.
     earlier: NodeTerm,
+    /// The names that an order is being carried out for which adds or removes the node.
+    changing: BTreeSet<NodeId>,
+    /// The number of the last place that a node was given.
+    last_place: u64,
 }
 
 struct Node {
-    address: String,
+    place: Place,
+    origin: Origin,
+    /// What whoever has added it says of it, besides what its agent says.
+    labels: BTreeMap<String, String>,
+    /// Whether it is being removed, and no connection counts any more.
+    is_leaving: bool,
     /// How many shards are connected to it.
     connections: usize,
     welcome: Option<Welcome>,
@@ -122,22 +136,13 @@ impl Nodes {
     /// Nodes at these addresses, none of them connected yet.
     pub(crate) fn new(addresses: &BTreeMap<NodeId, String>) -> Self {
         let now_ms = boot_ms();
-        let node = |address: &String| Node {
-            address: address.clone(),
-            connections: 0,
-            welcome: None,
-            term: NodeTerm::starting(now_ms),
-            loss: Loss::default(),
-            steadiness: Steadiness::default(),
-            is_noted: false,
-            left_ms: None,
-            is_told_silent: false,
-            drained_ms: None,
-            room: None,
-            round_trip: None,
-            certificate: None,
+        let node = |address: &String| {
+            let place = Place { address: address.clone(), number: 0 };
+            Node::new(place, Origin::Flag, NodeTerm::starting(now_ms))
         };
-        let nodes = addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
+        let nodes: BTreeMap<NodeId, Node> =
+            addresses.iter().map(|(id, address)| (id.clone(), node(address))).collect();
+        let places = members::places(&nodes);
         // Several edges are not to choose the same nodes.
         let fleet = Fleet::with_seed(fastrand::u64(..));
         Self {
@@ -146,8 +151,11 @@ impl Nodes {
                 nodes,
                 started_ms: now_ms,
                 earlier: NodeTerm::starting(now_ms),
+                changing: BTreeSet::new(),
+                last_place: 0,
             }),
             renewals: watch::Sender::new(()),
+            places: watch::Sender::new(places),
             happenings: Happenings::default(),
             turned: OnceLock::new(),
         }
@@ -163,9 +171,18 @@ impl Nodes {
         &self.happenings
     }
 
-    /// A shard has connected to a node.
-    pub(crate) fn up(&self, welcome: &Welcome) {
-        self.change(|state| self.take_up(state, welcome));
+    /// A shard has connected to a node, at the place with this number. False if the node is not there any more: the connection is of
+    /// no use.
+    pub(crate) fn up(&self, place: u64, welcome: &Welcome) -> bool {
+        self.change(|state| {
+            let node = state.nodes.get(&welcome.node);
+            let Some(node) = node.filter(|node| node.place.number == place && !node.is_leaving) else {
+                return false;
+            };
+            let welcome = node.labelled(welcome.clone());
+            self.take_up(state, &welcome);
+            true
+        })
     }
 
     fn take_up(&self, State { fleet, nodes, .. }: &mut State, welcome: &Welcome) {
@@ -519,7 +536,7 @@ mod tests {
         let names: [NodeId; 2] = ["silent".parse().unwrap(), "other".parse().unwrap()];
         let nodes = Nodes::new(&names.clone().map(|node| (node, String::new())).into());
         for name in &names {
-            nodes.up(&Welcome { stamp: Some(stamp(1)), ..welcome(name.clone(), 1 << 30) });
+            nodes.up(0, &Welcome { stamp: Some(stamp(1)), ..welcome(name.clone(), 1 << 30) });
             nodes.stamped(name, stamp(1));
             assert!(nodes.give_term(name).unwrap().is_some());
         }
@@ -551,7 +568,7 @@ mod tests {
         let other = "other".parse().unwrap();
         nodes.down(&other);
         assert_eq!(nodes.lose(1), []);
-        nodes.up(&Welcome { stamp: Some(stamp(2)), ..welcome(other, 1 << 30) });
+        nodes.up(0, &Welcome { stamp: Some(stamp(2)), ..welcome(other, 1 << 30) });
         assert_eq!(nodes.lose(1).len(), 1);
         nodes.loss_carried_out(&silent);
         nodes.give_term(&silent).unwrap();
@@ -565,11 +582,11 @@ mod tests {
         let resources = Resources { memory_bytes: 4 << 30, ..class().recipe.resources };
         let holds = || nodes.holds_alone(&resources, &Constraints::default());
         assert_eq!(holds(), Holds::Unknown);
-        nodes.up(&welcome(small, 1 << 30));
+        nodes.up(0, &welcome(small, 1 << 30));
         assert_eq!(holds(), Holds::Unknown);
-        nodes.up(&welcome(large.clone(), 2 << 30));
+        nodes.up(0, &welcome(large.clone(), 2 << 30));
         assert_eq!(holds(), Holds::Never("memory".to_owned()));
-        nodes.up(&welcome(large.clone(), 8 << 30));
+        nodes.up(0, &welcome(large.clone(), 8 << 30));
         [&large; 2].into_iter().for_each(|node| nodes.down(node));
         assert_eq!(holds(), Holds::Yes, "one that is away comes back");
     }

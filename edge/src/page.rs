@@ -216,7 +216,7 @@ mod tests {
         let welcome: Welcome = serde_json::from_str(welcome).unwrap();
         assert_eq!(expect_node(true, &nodes), Err("no node is connected".to_owned()));
         assert_eq!(expect_node(false, &nodes), Ok(()));
-        nodes.up(&welcome);
+        nodes.up(0, &welcome);
         assert_eq!(expect_node(true, &nodes), Ok(()));
         nodes.down(&welcome.node);
         assert!(expect_node(true, &nodes).is_err());

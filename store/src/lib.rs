@@ -32,9 +32,10 @@ pub use self::catalogue::{Catalogue, ManifestRecord, Subject, TagRecord};
 pub use self::copy::{Contents, Damage, export, import, try_import, verify};
 pub use self::outbox::Outbox;
 pub use self::records::{
-    AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
-    NUMBER_BYTES, NoCursor, NodeRecord, RegistryRecord, Schedule, Scope, Sealed, SecretHolder, SecretRecord,
-    StateChange, StateHead, StoredState, TOKEN_PREFIX, TokenId, TokenRecord, UsageKey, What, Window,
+    AddedBy, AppHistory, AppVersion, Delivery, Due, EventId, KEPT_VERSIONS, KEY_ID_BYTES, KeyId, LastVersion,
+    MemberRecord, NUMBER_BYTES, NoCursor, NodeRecord, RegistryRecord, RevokedRecord, Schedule, Scope, Sealed,
+    SecretHolder, SecretRecord, StateChange, StateHead, StoredState, TOKEN_PREFIX, TokenId, TokenRecord,
+    UsageKey, What, Window,
 };
 pub use self::schedules::{CronKey, DueEntry, DuePage, Schedules};
 pub use self::sled::SledStore;
@@ -69,6 +70,12 @@ pub enum Write {
     Node(NodeRecord),
     /// Removes what was ordered of a node.
     RemoveNode(NodeId),
+    /// Inserts or replaces a node that the edge was given while it ran.
+    Member(Box<MemberRecord>),
+    /// Removes such a node.
+    RemoveMember(NodeId),
+    /// Notes a key that no node may show any more. It is never taken back.
+    Revoked(RevokedRecord),
     /// Inserts the usage record of an instance that has ended.
     Usage(Box<UsageRecord>),
     /// A node has measured an instance after all: replaces its record if that was an estimate. Does nothing if there is none.
@@ -174,6 +181,10 @@ pub trait Store: Outbox + Schedules + Catalogue + States + Send + Sync {
     fn happenings(&self) -> Vec<Happening>;
     /// What was ordered of nodes, in the order of their names.
     fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError>;
+    /// The nodes that the edge was given while it ran, in the order of their names.
+    fn members(&self) -> Result<Vec<MemberRecord>, StoreError>;
+    /// The keys that no node may show any more.
+    fn revoked(&self) -> Result<Vec<RevokedRecord>, StoreError>;
     /// The value of an object's key.
     fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Keys of an object with a prefix, in the order of their bytes, at most `limit`, with the lengths of their values

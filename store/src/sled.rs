@@ -47,7 +47,9 @@ use crate::AppHistory;
 use crate::TokenRecord;
 use crate::UsageKey;
 use crate::Window;
-use crate::{LastVersion, NodeRecord, RegistryRecord, SecretHolder, SecretRecord};
+use crate::{
+    LastVersion, MemberRecord, NodeRecord, RegistryRecord, RevokedRecord, SecretHolder, SecretRecord,
+};
 
 /// Most writes that wait; with a full queue, the caller of a write waits.
 const QUEUE: usize = 4096;
@@ -79,8 +81,8 @@ const BATCHES: &[u8] = b"batches";
 const FORMAT_KEY: &[u8] = b"format";
 /// The format that is written: 2 added versions of apps, and tokens; 3 hooks, schedules, secrets and usage; 4 tags and
 /// manifests of images; 5 orders to end an instance, and the last versions of removed apps; 6 what objects of programs keep,
-/// drained nodes, and what has happened. Older ones are read.
-pub(super) const FORMAT: u32 = 6;
+/// drained nodes, and what has happened; 7 nodes that were added while the edge ran, and revoked keys. Older ones are read.
+pub(super) const FORMAT: u32 = 7;
 
 /// A store in a directory.
 pub struct SledStore {
@@ -348,6 +350,14 @@ impl Store for SledStore {
 
     fn nodes(&self) -> Result<Vec<NodeRecord>, StoreError> {
         self.trees.read_all(Table::Nodes, None, usize::MAX)
+    }
+
+    fn members(&self) -> Result<Vec<MemberRecord>, StoreError> {
+        self.trees.read_all(Table::Members, None, usize::MAX)
+    }
+
+    fn revoked(&self) -> Result<Vec<RevokedRecord>, StoreError> {
+        self.trees.read_all(Table::Revoked, None, usize::MAX)
     }
 
     fn value(&self, object: ObjectId, key: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -1,6 +1,7 @@
 //! The arguments of `berth nodes`.
 
 use berth_common::ids::NodeId;
+use berth_common::spec::parse_label;
 use clap::{Args, Subcommand};
 
 use super::{AdminArgs, EXIT_CODES, Show};
@@ -17,6 +18,22 @@ pub(crate) struct Nodes {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
+    /// Add a node: the edge connects to it at once, without a restart
+    ///
+    /// Its agent runs already, with a certificate of this name and of the edge's authority (`berth certs`), or will: until it answers, `berth
+    /// nodes` shows it as silent. It stays over restarts of the edge, until `berth nodes forget`.
+    #[command(after_help = EXIT_CODES)]
+    Add {
+        /// The node's name, which its certificate has too
+        node: NodeId,
+        /// Where its agent listens: an address or a host's name, and a port, as in 192.0.2.1:7443
+        address: String,
+        /// A label besides those that its agent has, such as rack=7; it counts more than one of the agent. Once for each
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Empty a node: the edge puts nothing new on it, and ends what it has there
     ///
     /// Each container gets SIGTERM and the grace of its class once no request holds it, and after a minute in any case. Objects that are asked
@@ -43,9 +60,9 @@ pub(crate) enum NodeCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Give up what a node has that is gone for good: its objects can start elsewhere then
+    /// Give up what a node has that is gone for good, and the node: its objects can start elsewhere then
     ///
-    /// Asks first. Also for a node that the edge is not configured with any more, but still waits for. Refused while the node is
+    /// Asks first. A node of the edge's command line (`--node`) stays there until that is taken away. Also for a node that the edge is not configured with any more, but still waits for. Refused while the node is
     /// connected, and until the term of what it runs is over.
     #[command(after_help = EXIT_CODES)]
     Forget {
@@ -73,6 +90,8 @@ mod tests {
         let parses = |words: &[&str]| Args::try_parse_from(["berth", "nodes"].iter().chain(words)).is_ok();
         assert!(parses(&[]) && parses(&["--json"]) && parses(&["--wide", "--admin-socket", "/s"]));
         assert!(parses(&["drain", "n1", "--no-wait"]) && parses(&["undrain", "n1", "--admin-socket", "/s"]));
+        assert!(parses(&["add", "n1", "192.0.2.1:7443", "--label", "rack=7", "--label", "gpu=no"]));
+        assert!(!parses(&["add", "n1"]) && !parses(&["add", "n1", "a:1", "--label", "rack"]));
         assert!(parses(&["forget", "n1", "-y"]) && parses(&["forget", "n1", "--dry-run"]));
         assert!(!parses(&["drain"]) && !parses(&["forget", "a/b"]) && !parses(&["--json", "drain", "n1"]));
     }

@@ -5,7 +5,7 @@ mod orders;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
-use berth_api::edge::NodeView;
+use berth_api::edge::{NodeOrigin, NodeView};
 use berth_common::wire::call::{DiskCapacity, SlotRoom};
 use bytesize::ByteSize;
 
@@ -14,7 +14,8 @@ use crate::output;
 
 const HEADINGS: [&str; 7] = ["NODE", "STATE", "TERM", "INSTANCES", "VCPUS", "MEMORY", "DISK SLOTS"];
 
-const WIDE_HEADINGS: [&str; 6] = ["HEARD", "UNSTEADY", "PREPARED", "ADDRESS", "VERSION", "DISK LIMIT"];
+const WIDE_HEADINGS: [&str; 7] =
+    ["HEARD", "UNSTEADY", "PREPARED", "ADDRESS", "FROM", "VERSION", "DISK LIMIT"];
 
 pub(crate) async fn run(args: Nodes) -> Result<()> {
     match args.command {
@@ -111,9 +112,21 @@ fn wide(view: &NodeView, now: SystemTime) -> Vec<String> {
         known(ended.map(|until| format!("ends {until}"))),
         known(view.room.as_ref().map(|room| room.prepared.to_string())),
         view.address.to_string(),
+        known(view.origin.map(origin)),
         known(view.version.clone()),
         known(limit),
     ]
+}
+
+/// Whence the edge has a node.
+fn origin(origin: NodeOrigin) -> String {
+    let text = match origin {
+        NodeOrigin::Flag => "--node",
+        NodeOrigin::Hand => "added",
+        NodeOrigin::Join => "joined",
+        NodeOrigin::Unknown => "-",
+    };
+    text.to_owned()
 }
 
 /// The slots of one size: those that instances have, of all: `2/16x2 GB`. Those of prepared containers count as free.
@@ -171,8 +184,8 @@ mod tests {
         let shown = ["n1", "connected", "13s", "3/64", "0.5/1.5", "0.5/1.0 GiB", "3/16x2.0 GB 1 broken"];
         assert_eq!(up, shown);
         let at = r#"{"node":"n1","address":"127.0.0.1:1","connected":true,"version":"0.1.0","instances":2,"draining":false,
-            "capacity":null,"disk":{"limit":"loop","in_memory":true},"silent_ms":1100,"unsteady_until_ms":120000}"#;
-        let more = ["1s ago", "ends in 2m", "-", "127.0.0.1:1", "0.1.0", "loop"];
+            "capacity":null,"disk":{"limit":"loop","in_memory":true},"silent_ms":1100,"unsteady_until_ms":120000,"origin":"hand"}"#;
+        let more = ["1s ago", "ends in 2m", "-", "127.0.0.1:1", "added", "0.1.0", "loop"];
         assert_eq!(wide(&read(at), SystemTime::UNIX_EPOCH), more);
         let columns = HEADINGS.iter().zip(&shown).map(|(heading, cell)| heading.len().max(cell.len()) + 2);
         assert!(columns.sum::<usize>() - 2 <= 80, "they fit a terminal");

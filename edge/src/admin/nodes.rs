@@ -1,22 +1,25 @@
-//! The nodes, and orders to them: to put nothing new on one and empty it, to use it again, to give it up for good.
+//! The nodes, and orders to them: to add one, to put nothing new on one and empty it, to use it again, to give it up for good.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use berth_api::edge::{NodeList, NodeOrder, NodeOrdered, ObjectOnNode};
+use berth_api::edge::{AddedNode, NewNode, NodeList, NodeOrder, NodeOrdered, ObjectOnNode};
 use berth_common::clock::wall_ms;
 use berth_common::happening::HappeningKind;
 use berth_common::ids::{NodeId, ObjectKey};
+use berth_common::spec::{MAX_LABELS, label_fault};
 use berth_engine::{Input, ObjectView};
-use berth_store::{self as store, NodeRecord, Write};
+use berth_store::{self as store, MemberRecord, NodeRecord, Write};
 
 use super::Admin;
 use super::apps::to_its_end;
 use super::problem::{Conflicting, Denied, Missing, Problem, Wrong};
-use super::read::{self, OptionalBody};
-use crate::nodes::{Given, StillThere};
+use super::read::{self, Body, OptionalBody, invalid};
+use crate::config::node_address;
+use crate::nodes::{CannotAdd, Changing, Given, StillThere, by_hand};
 
 /// Most objects that an answer names: enough to see what they are.
 const MAX_NAMED: usize = 1_000;
@@ -29,10 +32,41 @@ impl From<StillThere> for Problem {
     }
 }
 
+impl From<CannotAdd> for Problem {
+    fn from(cannot: CannotAdd) -> Self {
+        Self::new(StatusCode::CONFLICT, "the nodes stay as they are", cannot.to_string())
+    }
+}
+
 /// Lists the nodes with their capacity, whether they are connected and how long they were not heard of.
 #[utoipa::path(get, path = "/v1/nodes", tag = "edge", responses((status = 200, body = NodeList), Denied))]
 pub(super) async fn nodes(State(admin): State<Arc<Admin>>) -> Json<NodeList> {
     Json(NodeList { nodes: admin.nodes.views() })
+}
+
+/// Adds a node, without a restart: the edge connects to it at once, and again and again until it answers. It stays over restarts, until it
+/// is forgotten. Answered once that is durable, whether the node is there or not. Refused (409) if there is one of this name, or if
+/// the edge has 256 nodes that were added.
+#[utoipa::path(post, path = "/v1/nodes", tag = "edge", request_body = NewNode,
+    responses((status = 201, body = AddedNode), Denied, Wrong, Conflicting))]
+pub(super) async fn add(
+    State(admin): State<Arc<Admin>>,
+    Body(NewNode { node, address, labels }): Body<NewNode>,
+) -> Result<(StatusCode, Json<AddedNode>), Problem> {
+    let address = node_address(&address).map_err(|why| invalid("address", why))?;
+    check_labels(&labels)?;
+    let record = by_hand(node.clone(), address.clone(), labels);
+    to_its_end(add_now(admin, record)).await?;
+    Ok((StatusCode::CREATED, Json(AddedNode { node, address })))
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), Problem> {
+    if labels.len() > MAX_LABELS {
+        return Err(invalid("labels", format!("{} labels; at most {MAX_LABELS}", labels.len())));
+    }
+    let mut parts = labels.iter().flat_map(|(key, value)| [key, value]);
+    let wrong = parts.find_map(|part| Some((part, label_fault(part)?)));
+    wrong.map_or(Ok(()), |(part, fault)| Err(invalid("labels", format!("`{part}` {fault}"))))
 }
 
 /// Drains a node: this edge puts nothing new on it, and ends what it has there, each container once no request holds it, and all
@@ -70,7 +104,8 @@ pub(super) async fn undrain(
 
 /// Gives up for good what a node has, which is gone: its containers count as ended (`node_lost`), and their objects are started on
 /// other nodes when they are asked for. Refused (409) while the node is connected, or while what it runs may go on without
-/// a word of this edge: the answer says until when.
+/// a word of this edge: the answer says until when. One that was added is removed; one of the edge's command line is given up, and
+/// stays until `--node` is taken away (`configured`).
 #[utoipa::path(post, path = "/v1/nodes/{node}/forget", tag = "edge", request_body = Option<NodeOrder>,
     params(("node" = String, Path)),
     responses((status = 200, body = NodeOrdered), Denied, Wrong, Missing, Conflicting))]
@@ -86,9 +121,18 @@ pub(super) async fn forget(
     let Given { is_configured, may_run, .. } = admin.nodes.may_forget(&node)?;
     let ordered = admin.ordered(node.clone(), is_configured, may_run).await;
     if !dry_run {
-        to_its_end(forget_now(Arc::clone(&admin), node, ordered.count)).await?;
+        let removing = admin.nodes.begin_removing(&node)?;
+        to_its_end(forget_now(Arc::clone(&admin), node, removing, ordered.count)).await?;
     }
     Ok(Json(ordered))
+}
+
+async fn add_now(admin: Arc<Admin>, record: MemberRecord) -> Result<(), Problem> {
+    let adding = admin.nodes.begin_adding(&record.node)?;
+    store::write(&*admin.store, Write::Member(Box::new(record.clone()))).await?;
+    adding.added(&record);
+    tracing::info!(node = %record.node, address = record.address, "node added by order");
+    Ok(())
 }
 
 async fn drain_now(admin: Arc<Admin>, node: NodeId) -> Result<(), Problem> {
@@ -112,7 +156,12 @@ async fn use_again(admin: Arc<Admin>, node: NodeId) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn forget_now(admin: Arc<Admin>, node: NodeId, objects: usize) -> Result<(), Problem> {
+async fn forget_now(
+    admin: Arc<Admin>,
+    node: NodeId,
+    removing: Changing,
+    objects: usize,
+) -> Result<(), Problem> {
     let lost = admin.nodes.forget(&node, admin.mailboxes.len())?.lost;
     tracing::warn!(%node, objects, "a node is forgotten by order: what it had is given up");
     let told = format!("by order: what it had is given up, of {objects} objects");
@@ -122,8 +171,18 @@ async fn forget_now(admin: Arc<Admin>, node: NodeId, objects: usize) -> Result<(
     }
     // Whether it keeps terms is noted again if this edge is configured with it.
     admin.nodes.noted(&node, false);
-    let nothing_left = vec![Write::RemoveNode(node.clone()), Write::KeepsTerms(node, false)];
-    Ok(store::commit(&*admin.store, nothing_left).await?)
+    let nothing_left = vec![
+        Write::RemoveNode(node.clone()),
+        Write::KeepsTerms(node.clone(), false),
+        Write::RemoveMember(node),
+    ];
+    store::commit(&*admin.store, nothing_left).await?;
+    // Each shard has given up what it had there before the name can be used again: what is put there then is not given up with it.
+    for mailbox in &admin.mailboxes {
+        mailbox.states().await;
+    }
+    removing.removed();
+    Ok(())
 }
 
 fn no_node(node: &NodeId) -> Problem {

@@ -62,6 +62,13 @@ impl ImageInventory {
         self.changed.send_replace(());
     }
 
+    /// A node was removed: nothing is known of it any more.
+    pub(crate) fn removed(&self, id: &NodeId) {
+        self.wanted(id, &[]);
+        self.lock().remove(id);
+        self.changed.send_replace(());
+    }
+
     /// A node has reported an image.
     pub(crate) fn reported(&self, id: &NodeId, status: ImageStatus) {
         let ImageStatus { image, state } = status;

@@ -7,6 +7,7 @@
 mod blobs;
 mod inventory;
 mod link;
+mod links;
 mod prefetch;
 mod wanted;
 
@@ -22,7 +23,6 @@ use berth_registry::content::Content;
 use quinn::VarInt;
 use tokio::task::JoinSet;
 
-use self::link::ImageLink;
 use crate::apps::Apps;
 use crate::config::Config;
 use crate::nodes::Nodes;
@@ -81,20 +81,16 @@ async fn run(delivery: Delivery, dependencies: Dependencies) -> anyhow::Result<(
     let Dependencies { config, lifecycle, apps, content, epoch, .. } = dependencies;
     let endpoint = tunnel::endpoint().context("a UDP socket for the delivery of images")?;
     let mut tasks = JoinSet::new();
-    for (node, address) in &config.nodes {
-        let link = ImageLink::new(link::Dependencies {
-            node: node.clone(),
-            address: address.clone(),
-            edge: config.name.clone(),
-            epoch,
-            endpoint: endpoint.clone(),
-            config: tunnel::delivery_config(&config.credentials, node),
-            delivery: delivery.clone(),
-            content: content.clone(),
-        });
-        let stop = lifecycle.stop().clone();
-        tasks.spawn(async move { stop.run_until_cancelled(link.run()).await.is_none() });
-    }
+    let parts = links::Parts {
+        edge: config.name.clone(),
+        epoch,
+        endpoint: endpoint.clone(),
+        credentials: config.credentials.clone(),
+        delivery: delivery.clone(),
+        content,
+        stop: lifecycle.stop().clone(),
+    };
+    tasks.spawn(links::follow(parts));
     tasks.spawn(async move { delivery.wanted.follow(&apps).await });
     let ended = tokio::select! {
         // When the edge stops, tasks end by themselves; only an earlier end is an error.

@@ -157,7 +157,7 @@ mod tests {
             nodes.iter().map(|(name, _)| (name.parse().unwrap(), String::new())).collect();
         let known = Arc::new(Nodes::new(&addresses));
         for (name, architecture) in nodes {
-            known.up(&Welcome {
+            let welcome = Welcome {
                 node: name.parse().unwrap(),
                 version: String::new(),
                 capacity: Capacity { memory_bytes: 1, cpu_sixteenths: 1, instances: 1 },
@@ -170,7 +170,8 @@ mod tests {
                 attach: None,
                 stamp: None,
                 starts_at_once: None,
-            });
+            };
+            known.up(0, &welcome);
         }
         let inventory = Arc::new(ImageInventory::new(Arc::clone(&known)));
         Delivery { wanted: Arc::new(WantedImages::default()), inventory, nodes: known }

@@ -29,7 +29,7 @@ use crate::proxy::router::CurrentRouter;
 use crate::proxy::{Proxy, listener};
 use crate::secrets::Secrets;
 use crate::shard::heartbeats::{HEARTBEAT_INTERVAL, Heartbeats};
-use crate::shard::link::{self, Introduction, Link, Links};
+use crate::shard::link::{Introduction, LinkParts, Links};
 use crate::shard::objects::{self, Change, Inbox, Mailbox, Objects};
 use crate::shard::unread::Unread;
 use crate::shard::wakes::Wakes;
@@ -96,7 +96,7 @@ async fn run(shared: Shared, own: PerShard) -> anyhow::Result<()> {
     let endpoint = tunnel::endpoint().context("a UDP socket for the connections to the nodes")?;
     let mut parts = JoinSet::new();
     let unread = Unread::new();
-    let links = Arc::new(start_links(&shared, &own, &endpoint, &unread, &mut parts));
+    let links = start_links(&shared, &own, &endpoint, &unread, &mut parts);
     parts.spawn(async move { unread.look().await });
     let pool = Arc::new(Pool::default());
 
@@ -157,36 +157,26 @@ async fn beat(heartbeats: Arc<Heartbeats>, index: usize) {
     }
 }
 
-/// Starts a link to every node.
+/// The links to all nodes, which run as a part of the shard.
 fn start_links(
     shared: &Shared,
     own: &PerShard,
     endpoint: &quinn::Endpoint,
     unread: &Arc<Unread>,
     parts: &mut JoinSet<()>,
-) -> Links {
-    let mut links = Links::new();
-    for (node, address) in &shared.config.nodes {
-        let (link, handle) = Link::new(link::Dependencies {
-            node: node.clone(),
-            address: address.clone(),
-            introduction: own.introduction.clone(),
-            endpoint: endpoint.clone(),
-            config: tunnel::calls_config(&shared.config.credentials, node),
-            data_config: tunnel::data_config(&shared.config.credentials, node),
-            unread: Arc::clone(unread),
-            nodes: Arc::clone(&shared.nodes),
-            objects: own.mailbox.clone(),
-            // One link per node sends the prepared containers; any shard's will do.
-            prepared: (own.index == 0).then(|| shared.prepared.clone()),
-        });
-        let stop = shared.lifecycle.stop().clone();
-        // A link ends only when the edge stops, and the shard with it.
-        parts.spawn(async move {
-            link.run(stop.clone()).await;
-            stop.cancelled().await;
-        });
-        links.insert(node.clone(), handle);
-    }
+) -> Arc<Links> {
+    let (links, to_run) = Links::new(LinkParts {
+        introduction: own.introduction.clone(),
+        endpoint: endpoint.clone(),
+        credentials: shared.config.credentials.clone(),
+        nodes: Arc::clone(&shared.nodes),
+        objects: own.mailbox.clone(),
+        // One link per node sends the prepared containers; any shard's will do.
+        prepared: (own.index == 0).then(|| shared.prepared.clone()),
+        unread: Arc::clone(unread),
+        stop: shared.lifecycle.stop().clone(),
+    });
+    let links = Arc::new(links);
+    parts.spawn(Arc::clone(&links).follow(to_run));
     links
 }

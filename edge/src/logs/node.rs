@@ -18,6 +18,7 @@
 //! * Client disconnects: the stream to the node is dropped.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_common::ids::{InstanceId, NodeId};
@@ -48,7 +49,7 @@ const LONG_WAIT: Duration = Duration::from_secs(60 * 60);
 /// Reads the output from one node.
 pub(super) struct NodeReader {
     node: NodeId,
-    link: LinkHandle,
+    link: Arc<LinkHandle>,
     ask: ReadLogs,
     events: mpsc::Sender<NodeEvent>,
     seen: Seen,
@@ -81,7 +82,7 @@ impl<E: Into<CallError>> From<E> for Broken {
 impl NodeReader {
     pub(super) fn new(
         node: NodeId,
-        link: LinkHandle,
+        link: Arc<LinkHandle>,
         ask: ReadLogs,
         events: mpsc::Sender<NodeEvent>,
     ) -> Self {

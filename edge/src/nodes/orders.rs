@@ -19,7 +19,7 @@ use berth_common::clock::wall_ms;
 use berth_common::ids::NodeId;
 use berth_engine::Silence;
 
-use super::{LostNode, Node, Nodes, State};
+use super::{LostNode, Node, Nodes, Origin, State};
 use crate::terms::boot_ms;
 
 /// Why a node cannot be forgotten now.
@@ -38,7 +38,7 @@ pub(crate) enum StillThere {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Given {
     pub(crate) lost: LostNode,
-    /// Whether the edge is configured with it.
+    /// Whether the edge has it on its command line.
     pub(crate) is_configured: bool,
     /// Whether what it had may still run, if its machine does: it is not known to keep terms.
     pub(crate) may_run: bool,
@@ -60,7 +60,8 @@ impl State {
         let heard_ms = wall_ms.saturating_sub(now_ms.saturating_sub(heard_ms));
         let lost = LostNode { node: id.clone(), silence: Silence { heard_ms, over_for: None } };
         let may_run = !node.is_some_and(|node| node.term.is_over(now_ms));
-        Ok(Given { lost, is_configured: node.is_some(), may_run })
+        let is_configured = node.is_some_and(|node| node.origin == Origin::Flag);
+        Ok(Given { lost, is_configured, may_run })
     }
 }
 
@@ -109,13 +110,15 @@ impl Nodes {
         self.lock().given_up(id)
     }
 
-    /// Gives a node up for good, as `lose` does with one that is silent: so many shards have to carry it out.
+    /// Gives a node up for good, as `lose` does with one that is silent: so many shards have to carry it out. One that was added takes
+    /// no connections from here on, until it is removed (`Changing`).
     pub(crate) fn forget(&self, id: &NodeId, shards: usize) -> Result<Given, StillThere> {
         self.change(|state| {
             let given = state.given_up(id)?;
             if let Some(node) = state.nodes.get_mut(id) {
                 node.loss.give_up(shards);
                 node.drained_ms = None;
+                node.is_leaving = node.origin != Origin::Flag;
             }
             state.fleet.node_draining(id, false);
             state.fleet.node_down(id);
@@ -149,7 +152,7 @@ mod tests {
         let node: NodeId = "n".parse().unwrap();
         let nodes = Nodes::new(&[(node.clone(), String::new())].into());
         assert!(nodes.drain(&node, Some(7)) && !nodes.drain(&"other".parse().unwrap(), Some(7)));
-        nodes.up(&welcome(node.clone(), 1 << 40));
+        nodes.up(0, &welcome(node.clone(), 1 << 40));
         assert_eq!(nodes.ask(demand()), Some(Err(Refused::NoNode)));
         nodes.draining(&node, false);
         assert_eq!(

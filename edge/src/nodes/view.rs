@@ -2,11 +2,12 @@
 
 use std::time::SystemTime;
 
-use berth_api::edge::NodeView;
+use berth_api::edge::{NodeOrigin, NodeView};
 use berth_common::ids::NodeId;
 use berth_common::wire::call::{Capacity, Room};
+use berth_store::AddedBy;
 
-use super::{Node, Nodes, State};
+use super::{Node, Nodes, Origin, State};
 use crate::terms::boot_ms;
 
 fn unix_ms(moment: SystemTime) -> u64 {
@@ -42,8 +43,9 @@ fn view(state: &State, (id, node): (&NodeId, &Node), now: SystemTime, now_ms: u6
     let unsteady_ms = node.steadiness.unsteady_until_ms().map(|until_ms| until_ms.saturating_sub(now_ms));
     NodeView {
         node: id.clone(),
-        address: node.address.clone(),
+        address: node.place.address.clone(),
         configured: true,
+        origin: Some(origin(node.origin)),
         connected: node.connections > 0,
         lost: node.loss.is_lost(),
         silent_ms,
@@ -62,12 +64,21 @@ fn view(state: &State, (id, node): (&NodeId, &Node), now: SystemTime, now_ms: u6
     }
 }
 
+fn origin(origin: Origin) -> NodeOrigin {
+    match origin {
+        Origin::Flag => NodeOrigin::Flag,
+        Origin::Added(AddedBy::Hand) => NodeOrigin::Hand,
+        Origin::Added(AddedBy::Join) => NodeOrigin::Join,
+    }
+}
+
 /// A node that an earlier process of this edge was configured with.
 fn left(id: &NodeId, instances: u32) -> NodeView {
     NodeView {
         node: id.clone(),
         address: String::new(),
         configured: false,
+        origin: None,
         connected: false,
         lost: false,
         silent_ms: None,

@@ -11,8 +11,9 @@ use berth_engine::{Record, UsageRecord};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AppHistory, CronKey, Delivery, KvChange, LastVersion, ManifestRecord, NodeRecord, RegistryRecord,
-    Schedule, SecretRecord, StateChange, StateHead, StoredState, TagRecord, TokenRecord, Write,
+    AppHistory, CronKey, Delivery, KvChange, LastVersion, ManifestRecord, MemberRecord, NodeRecord,
+    RegistryRecord, RevokedRecord, Schedule, SecretRecord, StateChange, StateHead, StoredState, TagRecord,
+    TokenRecord, Write,
 };
 
 /// One line of an export.
@@ -56,6 +57,10 @@ pub(super) enum Entry {
     Tag(TagRecord),
     /// What was ordered of a node.
     Node(NodeRecord),
+    /// A node that the edge was given while it ran.
+    Member(Box<MemberRecord>),
+    /// A key that no node may show any more.
+    Revoked(RevokedRecord),
     Happening(Box<Happening>),
 }
 
@@ -97,6 +102,8 @@ impl Entry {
             Self::Image(record) => Write::ImageManifest(record),
             Self::Tag(record) => Write::ImageTag(record),
             Self::Node(record) => Write::Node(record),
+            Self::Member(record) => Write::Member(record),
+            Self::Revoked(record) => Write::Revoked(record),
             Self::Happening(happening) => Write::Happening(happening),
         })
     }
@@ -163,6 +170,8 @@ impl Contents {
             | Entry::Cron { .. }
             | Entry::Dead { .. }
             | Entry::Node(_)
+            | Entry::Member(_)
+            | Entry::Revoked(_)
             | Entry::Happening(_) => return,
         };
         *count += 1;

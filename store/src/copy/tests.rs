@@ -13,8 +13,8 @@ use crate::fixtures::tagged;
 use crate::sled::Table;
 use crate::sled::tests::{persist, record};
 use crate::{
-    AppHistory, CronKey, EventId, KvChange, NUMBER_BYTES, NodeRecord, RegistryRecord, Schedules, Scope,
-    SecretHolder, SecretRecord, StateChange, States, TokenRecord, Write,
+    AddedBy, AppHistory, CronKey, EventId, KvChange, MemberRecord, NUMBER_BYTES, NodeRecord, RegistryRecord,
+    RevokedRecord, Schedules, Scope, SecretHolder, SecretRecord, StateChange, States, TokenRecord, Write,
 };
 
 fn filled(directory: &Path) -> Vec<u8> {
@@ -63,6 +63,7 @@ fn filled(directory: &Path) -> Vec<u8> {
     store.commit(vec![Write::State(Box::new(StateChange::whole(state("5e"))))], Box::new(drop));
     store.commit(vec![Write::Node(drained("n1")), Write::Node(drained("n2"))], Box::new(drop));
     store.commit(vec![Write::RemoveNode("n2".parse().unwrap())], Box::new(drop));
+    store.commit(vec![Write::Member(Box::new(member("m1"))), Write::Revoked(revoked())], Box::new(drop));
     let happened = [1, 256, 7].map(|number| Write::Happening(Box::new(happening(number))));
     store.commit(happened.into(), Box::new(drop));
     store.commit(vec![Write::RemoveHappenings(vec![7])], Box::new(drop));
@@ -70,6 +71,17 @@ fn filled(directory: &Path) -> Vec<u8> {
     let mut text = Vec::new();
     export(directory, &mut text, false).unwrap();
     text
+}
+
+/// A node that was added, with all that may be known of it.
+fn member(node: &str) -> MemberRecord {
+    let labels = [("rack".to_owned(), "7".to_owned())].into();
+    let (address, by) = ("192.0.2.1:7443".to_owned(), AddedBy::Join);
+    MemberRecord { node: node.parse().unwrap(), address, labels, added_ms: 5, by }
+}
+
+fn revoked() -> RevokedRecord {
+    RevokedRecord { key: "ab".repeat(32), node: "m1".parse().unwrap(), revoked_ms: 6 }
 }
 
 fn drained(node: &str) -> NodeRecord {
@@ -114,6 +126,8 @@ fn an_export_becomes_an_equal_store() {
     assert_eq!(store.next_epoch().unwrap(), Epoch(2));
     assert_eq!(sample_names(&store), 3);
     assert_eq!(store.nodes().unwrap(), [drained("n1")]);
+    assert_eq!(store.members().unwrap(), [member("m1")]);
+    assert_eq!(store.revoked().unwrap(), [revoked()]);
     assert_eq!(store.happenings(), [happening(1), happening(256)]);
     assert_eq!(store.state(state("5e").head.key.id()).unwrap(), Some(state("5e")));
 }
@@ -157,10 +171,10 @@ fn of_format(text: &str, format: u32) -> String {
 fn an_export_of_an_older_version_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let text = String::from_utf8(filled(&directory.path().join("one"))).unwrap();
-    // Version 3 has no images, orders to nodes, happenings and states, so fewer lines and another digest.
+    // Version 3 has no images, orders to nodes, added nodes, revoked keys, happenings and states, so fewer lines and another digest.
     let lines: Vec<&str> = text.lines().collect();
-    let body: String = lines[1..lines.len() - 7].iter().map(|line| format!("{line}\n")).collect();
-    let end = End { lines: lines.len() as u64 - 8, sha256: hex::encode(Sha256::digest(&body)) };
+    let body: String = lines[1..lines.len() - 9].iter().map(|line| format!("{line}\n")).collect();
+    let end = End { lines: lines.len() as u64 - 10, sha256: hex::encode(Sha256::digest(&body)) };
     let old = format!("{}\n{body}{}\n", of_format(lines[0], 3), serde_json::to_string(&end).unwrap());
     let (contents, _) = import(&directory.path().join("two"), old.as_bytes(), false).unwrap();
     assert_eq!((contents.apps, contents.objects, contents.images, contents.states), (1, 3, 0, 0));

@@ -30,6 +30,8 @@ pub(super) fn walk(
     all(store, Table::ImageManifests, |record| Entry::Image(Box::new(record)), &mut taken)?;
     all(store, Table::ImageTags, Entry::Tag, &mut taken)?;
     all(store, Table::Nodes, Entry::Node, &mut taken)?;
+    all(store, Table::Members, |record| Entry::Member(Box::new(record)), &mut taken)?;
+    all(store, Table::Revoked, Entry::Revoked, &mut taken)?;
     all(store, Table::Happenings, |happening| Entry::Happening(Box::new(happening)), &mut taken)?;
     states(store, &mut taken)?;
     Ok(contents)

@@ -12,7 +12,7 @@ mod window;
 
 pub use self::app::{AppHistory, AppVersion, KEPT_VERSIONS, LastVersion};
 pub use self::event::{Delivery, Due, EventId, NUMBER_BYTES};
-pub use self::node::NodeRecord;
+pub use self::node::{AddedBy, MemberRecord, NodeRecord, RevokedRecord};
 pub use self::schedule::{Schedule, What};
 pub use self::secret::{KEY_ID_BYTES, KeyId, RegistryRecord, Sealed, SecretHolder, SecretRecord};
 pub use self::state::{StateChange, StateHead, StoredState};

@@ -93,6 +93,11 @@ impl Change {
                 vec![Self::put(Table::Nodes, record.node.as_str().as_bytes(), record)?]
             }
             Write::RemoveNode(node) => vec![Self::remove(Table::Nodes, node.as_str().as_bytes())],
+            Write::Member(record) => {
+                vec![Self::put(Table::Members, record.node.as_str().as_bytes(), record)?]
+            }
+            Write::RemoveMember(node) => vec![Self::remove(Table::Members, node.as_str().as_bytes())],
+            Write::Revoked(record) => vec![Self::put(Table::Revoked, record.key.as_bytes(), record)?],
             Write::Usage(usage) => Self::of_usage(usage)?,
             Write::Measured { instance, metered } => {
                 vec![Self::Measured { instance: *instance, metered: metered.clone() }]

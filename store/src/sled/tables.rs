@@ -48,11 +48,15 @@ pub(crate) enum Table {
     Nodes,
     /// What has happened to nodes and objects, by number.
     Happenings,
+    /// Nodes that the edge was given while it ran, by name.
+    Members,
+    /// Keys that no node may show any more.
+    Revoked,
 }
 
 impl Table {
     /// All tables in the order of their numbers, with their names in the database.
-    pub(super) const ALL: [(Self, &str); 23] = [
+    pub(super) const ALL: [(Self, &str); 25] = [
         (Self::Objects, "objects"),
         (Self::Placed, "placed"),
         (Self::Apps, "apps"),
@@ -76,6 +80,8 @@ impl Table {
         (Self::StoreSecrets, "store_secrets"),
         (Self::Nodes, "nodes"),
         (Self::Happenings, "happenings"),
+        (Self::Members, "members"),
+        (Self::Revoked, "revoked"),
     ];
 }
 

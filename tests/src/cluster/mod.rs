@@ -239,6 +239,11 @@ impl Cluster {
         self.left_out.insert(index);
     }
 
+    /// Has the edge be configured with a node again that was left out, from its next start on.
+    pub fn keep_in(&mut self, index: usize) {
+        self.left_out.remove(&index);
+    }
+
     /// SIGKILL to the edge.
     pub fn kill_edge(&mut self) -> Result<()> {
         self.edge.take().context("the edge was killed before")?.kill()

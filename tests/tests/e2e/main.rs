@@ -11,6 +11,7 @@ mod differential;
 mod edge_restart;
 mod failures;
 mod images;
+mod join;
 mod liars;
 mod main_job;
 mod neighbours;

@@ -1,9 +1,9 @@
-//! Orders to one node: to empty it, to use it again, to give up what it has.
+//! Orders to one node: to add it, to empty it, to use it again, to give up what it has.
 
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use berth_api::edge::{NodeOrder, NodeOrdered, ObjectOnNode};
+use berth_api::edge::{AddedNode, NewNode, NodeOrder, NodeOrdered, ObjectOnNode};
 use berth_common::ids::NodeId;
 
 use crate::admin::Admin;
@@ -18,6 +18,10 @@ const NAMED: usize = 20;
 
 pub(super) async fn run(command: NodeCommand) -> Result<()> {
     match command {
+        NodeCommand::Add { node, address, labels, admin } => {
+            let labels = labels.into_iter().collect();
+            add(&admin.edge()?, NewNode { node, address, labels }).await
+        }
         NodeCommand::Drain { node, no_wait, dry_run, admin } => {
             drain(&admin.edge()?, &node, no_wait, dry_run).await
         }
@@ -33,6 +37,13 @@ pub(super) async fn run(command: NodeCommand) -> Result<()> {
 
 async fn order(admin: &Admin, node: &NodeId, verb: &str, dry_run: bool) -> Result<NodeOrdered> {
     Ok(admin.post(&format!("/v1/nodes/{node}/{verb}"), &NodeOrder { dry_run }).await?)
+}
+
+async fn add(admin: &Admin, new: NewNode) -> Result<()> {
+    let AddedNode { node, address } = admin.post("/v1/nodes", &new).await?;
+    output::line(format_args!("added: {node}, at {address}"))?;
+    output::note!("The edge connects to it by itself: `berth nodes` shows whether it has.");
+    Ok(())
 }
 
 async fn drain(admin: &Admin, node: &NodeId, no_wait: bool, dry_run: bool) -> Result<()> {
@@ -78,7 +89,9 @@ async fn forget(admin: &Admin, node: &NodeId, yes: bool, dry_run: bool) -> Resul
     let NodeOrdered { count, configured, .. } = order(admin, node, "forget", false).await?;
     output::line(format_args!("forgotten: {node}; given up: {}", containers(count)))?;
     if configured {
-        output::note!("The edge is still configured with {node}: remove its --node and restart the edge.");
+        output::note!(
+            "The edge's command line still names {node}: take its --node away and restart the edge."
+        );
     }
     Ok(())
 }

@@ -21,17 +21,19 @@
 //! * Node restarted without its instances (agent and supervisor): instances that it does not report have ended.
 //! * A start never reached the node before its instance was to end: the engine is told so (`NeverBegan`), if it was sent
 //!   once the node has reported all its instances.
+//! * The node is removed from the edge: as when the edge stops. It has nothing of the edge by then (`nodes::members`).
 //! * Edge stops: the connection is closed; instances run on until their term is over (`terms`), and then pause.
 //! * The node is not heard of for longer than its term: it is given up (`silence`), with all orders for it.
 //! * The node tells of a paused instance: it is resumed, if its object still has it, or ended.
 
+mod all;
 pub(crate) mod call;
 mod data;
 mod outbox;
 mod session;
 pub(crate) mod trust;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +49,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::all::{LinkParts, Links};
 use self::outbox::{Outbox, Unsettled};
 use self::session::SessionError;
 use self::trust::Known;
@@ -55,7 +58,7 @@ use super::shard_of;
 use super::streams::{AppKey, Shared, Tenant};
 use super::tunnel::{self, OpenError, TunnelStream};
 use super::unread::Unread;
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, Place};
 use crate::prepared::PreparedContainers;
 
 /// Shortest and longest backoff before dialling again. A node that comes back is found within the longest.
@@ -82,9 +85,6 @@ pub(crate) enum Command {
     Lost,
 }
 
-/// The links of one shard to all nodes.
-pub(crate) type Links = HashMap<NodeId, LinkHandle>;
-
 /// A handle to a link, for the rest of the shard.
 #[derive(Clone)]
 pub(crate) struct LinkHandle {
@@ -109,7 +109,7 @@ impl LinkHandle {
             self.unsettled.begin(start.instance);
         }
         if self.commands.send(command).is_err() {
-            tracing::debug!("edge stops, order dropped");
+            tracing::debug!(node = %self.node, "the edge stops or the node was removed: order dropped");
         }
     }
 
@@ -164,7 +164,7 @@ impl Introduction {
 /// One shard's sessions with one node, of which there is one at a time.
 pub(crate) struct Link {
     node: NodeId,
-    address: String,
+    place: Place,
     introduction: Introduction,
     endpoint: Endpoint,
     config: quinn::ClientConfig,
@@ -192,7 +192,7 @@ pub(crate) struct Link {
 /// What a link is built from.
 pub(crate) struct Dependencies {
     pub(crate) node: NodeId,
-    pub(crate) address: String,
+    pub(crate) place: Place,
     pub(crate) introduction: Introduction,
     pub(crate) endpoint: Endpoint,
     /// For the connection for calls.
@@ -208,9 +208,8 @@ pub(crate) struct Dependencies {
 
 impl Link {
     pub(crate) fn new(dependencies: Dependencies) -> (Self, LinkHandle) {
-        let Dependencies {
-            node, address, introduction, endpoint, config, data_config, nodes, objects, ..
-        } = dependencies;
+        let Dependencies { node, place, introduction, endpoint, config, data_config, nodes, objects, .. } =
+            dependencies;
         let Dependencies { prepared, unread, .. } = dependencies;
         let (sender, commands) = mpsc::unbounded_channel();
         let (connection, connected) = watch::channel(None);
@@ -219,7 +218,7 @@ impl Link {
         let (node_of, nodes_of) = (node.clone(), Arc::clone(&nodes));
         let link = Self {
             node,
-            address,
+            place,
             introduction,
             endpoint,
             config,
@@ -249,7 +248,7 @@ impl Link {
         (link, handle)
     }
 
-    /// Keeps the connection up until the edge stops.
+    /// Keeps the connection up until the edge stops, or the node is removed.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut backoff = BACKOFF.0;
         let mut unreached = Unreached::default();
@@ -267,7 +266,7 @@ impl Link {
                 }
                 Err(error) => {
                     if let Some(left_out) = unreached.told(Instant::now()) {
-                        let (node, address) = (&self.node, &self.address);
+                        let (node, address) = (&self.node, &self.place.address);
                         tracing::warn!(%node, address, %error, left_out, "node not reached; tried again and again");
                     }
                     self.pause(backoff, &stop).await;
@@ -305,7 +304,7 @@ impl Link {
     }
 
     async fn dial(&mut self, stop: &CancellationToken) -> Result<Connection, DialError> {
-        let dialled = dial(self.endpoint.clone(), self.config.clone(), self.address.clone());
+        let dialled = dial(self.endpoint.clone(), self.config.clone(), self.place.address.clone());
         let dialled = tokio::time::timeout(DIAL_TIMEOUT, dialled);
         match self.meanwhile(dialled, stop).await {
             Some(Ok(connection)) => connection,

@@ -66,6 +66,8 @@ pub(super) enum SessionError {
     DataLost(quinn::ConnectionError),
     #[error("{0}")]
     GivenUp(#[from] GivenUp),
+    #[error("the node is removed from this edge")]
+    Removed,
 }
 
 impl SessionError {
@@ -76,7 +78,8 @@ impl SessionError {
             | Self::WatchEnded
             | Self::Data(_)
             | Self::DataLost(_)
-            | Self::GivenUp(_) => close::SHUTDOWN,
+            | Self::GivenUp(_)
+            | Self::Removed => close::SHUTDOWN,
             Self::Call { .. } | Self::OtherNode(_) | Self::Excess(_) => close::PROTOCOL,
             Self::Refused { .. } => close::FORBIDDEN,
         }
@@ -150,8 +153,10 @@ impl Link {
         let prepared = async { tokio::try_join!(initial_report(connection), data) };
         let Some(prepared) = self.meanwhile(prepared, stop).await else { return Ok(()) };
         let ((reported, watch), data) = prepared?;
+        if !self.nodes.up(self.place.number, &welcome) {
+            return Err(SessionError::Removed);
+        }
         self.synced(reported, &welcome);
-        self.nodes.up(&welcome);
         self.objects.input(Input::NodeOpened);
         let for_tunnels = data.as_ref().map_or(connection, DataConnection::get);
         self.connection.send_replace(Some(for_tunnels.clone()));
@@ -188,7 +193,7 @@ impl Link {
         let to = DataDial {
             endpoint: self.endpoint.clone(),
             config: self.data_config.clone(),
-            address: self.address.clone(),
+            address: self.place.address.clone(),
         };
         let (hello, key) = (self.hello(), welcome.attach);
         async move {

@@ -1,0 +1,264 @@
+//! Nodes that are added to an edge and removed from it while it runs.
+
+use std::collections::BTreeSet;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use berth_api::edge::{NodeOrigin, NodeView};
+use berth_tests::app::App;
+use berth_tests::cluster::{Cluster, Setup};
+use berth_tests::scenario::{Outcome, scenario};
+use berth_tests::wait;
+use serde_json::{Value, json};
+
+/// How long the edge may take to connect to a node that is there.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
+/// How long after its last word a node may be forgotten at the latest: a term with its margin, and much for a busy machine.
+const OVER_WITHIN: Duration = Duration::from_secs(60);
+/// An address where nobody listens.
+const NOBODY: &str = "127.0.0.1:9";
+/// As many nodes as an edge takes.
+const MOST: usize = 256;
+
+fn shown(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// What a command has printed that must work.
+async fn berth(cluster: &Cluster, words: &[&str]) -> Result<String> {
+    let output = cluster.berth(words).await?;
+    ensure!(output.status.success(), "{words:?}: {}", shown(&output));
+    Ok(shown(&output))
+}
+
+/// What a command has printed that must fail.
+async fn refused(cluster: &Cluster, words: &[&str]) -> Result<String> {
+    let output = cluster.berth(words).await?;
+    ensure!(!output.status.success(), "{words:?} worked: {}", shown(&output));
+    Ok(shown(&output))
+}
+
+async fn node(cluster: &Cluster, name: &str) -> Result<NodeView> {
+    let nodes = cluster.admin().nodes().await?;
+    nodes.into_iter().find(|view| view.node.as_str() == name).with_context(|| format!("no node {name}"))
+}
+
+async fn names(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    Ok(cluster.admin().nodes().await?.into_iter().map(|view| view.node.to_string()).collect())
+}
+
+async fn until_connected(cluster: &Cluster, name: &str) -> Result<()> {
+    wait::until("the node to be connected", CONNECTED_WITHIN, async || {
+        let view = node(cluster, name).await?;
+        ensure!(view.connected, "{view:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn answers(cluster: &Cluster) -> Result<String> {
+    wait::until("the container to answer", CONNECTED_WITHIN, async || {
+        cluster.client().get("/container/1/instance").await?.success()?.instance()
+    })
+    .await
+}
+
+/// Starts the edge again, without a node on its command line.
+async fn without_flags(cluster: &mut Cluster) -> Result<()> {
+    (0..cluster.nodes().len()).for_each(|index| cluster.leave_out(index));
+    killed_and_back(cluster).await
+}
+
+/// Kills the edge, and starts it again.
+async fn killed_and_back(cluster: &mut Cluster) -> Result<()> {
+    cluster.kill_edge()?;
+    cluster.start_edge()?;
+    cluster.until_connected().await
+}
+
+async fn forgotten(cluster: &Cluster, name: &str) -> Result<()> {
+    wait::until("the node to be forgotten", OVER_WITHIN, async || {
+        berth(cluster, &["nodes", "forget", name, "--yes"]).await.map(drop)
+    })
+    .await
+}
+
+#[test]
+fn an_edge_without_a_node_gets_one_loses_it_and_gets_it_again() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        without_flags(cluster).await?;
+        ensure!(names(cluster).await?.is_empty(), "{:?}", names(cluster).await?);
+        let at = cluster.nodes()[0].address.to_string();
+        let added = berth(cluster, &["nodes", "add", "n1", &at, "--label", "rack=7"]).await?;
+        ensure!(added.contains(&format!("added: n1, at {at}")), "{added}");
+        until_connected(cluster, "n1").await?;
+        ensure!(node(cluster, "n1").await?.origin == Some(NodeOrigin::Hand));
+        let app = App { more: "prepared = 0\nlabels = { rack = \"7\" }", ..App::default() };
+        cluster.deploy(&app).await?;
+        let before = answers(cluster).await?;
+
+        let twice = refused(cluster, &["nodes", "add", "n1", NOBODY]).await?;
+        ensure!(twice.contains("there already") && twice.contains(&at), "{twice}");
+        let connected = refused(cluster, &["nodes", "forget", "n1", "--yes"]).await?;
+        ensure!(connected.contains("it is connected"), "{connected}");
+
+        killed_and_back(cluster).await?;
+        until_connected(cluster, "n1").await?;
+        ensure!(answers(cluster).await? == before, "its container was given up");
+
+        cluster.kill_agent(0)?;
+        cluster.kill_supervisor(0)?;
+        forgotten(cluster, "n1").await?;
+        ensure!(names(cluster).await?.is_empty(), "{:?}", names(cluster).await?);
+        killed_and_back(cluster).await?;
+        ensure!(names(cluster).await?.is_empty(), "it is back after a restart");
+
+        cluster.restart_supervisor(0)?;
+        cluster.until_supervised(0).await?;
+        cluster.start_agent(0)?;
+        berth(cluster, &["nodes", "add", "n1", &at, "--label", "rack=7"]).await?;
+        until_connected(cluster, "n1").await?;
+        ensure!(answers(cluster).await? != before, "it ended with its machine");
+        let events = berth(cluster, &["events"]).await?;
+        ensure!(events.contains("node added") && events.contains("node forgotten"), "{events}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_node_of_the_command_line_counts_more_and_stays_until_its_flag_is_taken_away() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let flag = refused(cluster, &["nodes", "add", "n1", NOBODY]).await?;
+        ensure!(flag.contains("--node"), "{flag}");
+        let at = cluster.nodes()[0].address.to_string();
+        without_flags(cluster).await?;
+        berth(cluster, &["nodes", "add", "n1", NOBODY]).await?;
+        let silent = node(cluster, "n1").await?;
+        ensure!(!silent.connected && silent.silent_ms.is_some() && silent.address == NOBODY, "{silent:?}");
+        ensure!(berth(cluster, &["nodes"]).await?.contains("silent"), "it is not told");
+        cluster.keep_in(0);
+        killed_and_back(cluster).await?;
+        until_connected(cluster, "n1").await?;
+        let view = node(cluster, "n1").await?;
+        ensure!(view.address == at && view.origin == Some(NodeOrigin::Flag), "{view:?}");
+        cluster.kill_agent(0)?;
+        wait::until("the node to be forgotten", OVER_WITHIN, async || {
+            let told = berth(cluster, &["nodes", "forget", "n1", "--yes"]).await?;
+            ensure!(told.contains("take its --node away"), "{told}");
+            Ok(())
+        })
+        .await?;
+        ensure!(names(cluster).await?.contains("n1"), "its flag is still there");
+        without_flags(cluster).await?;
+        ensure!(names(cluster).await?.is_empty(), "what was added is still in the store");
+        Ok(())
+    })
+}
+
+#[test]
+fn bad_names_and_addresses_are_refused_and_nothing_is_kept_of_them() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let before = names(cluster).await?;
+        let long = "a".repeat(64);
+        let labels_64 = vec!["a"; 64].join(".");
+        let host = format!("{}.example:7443", vec!["a"; 64].join("."));
+        let bad: [(&str, &str); 8] = [
+            ("", NOBODY),
+            ("a/b", NOBODY),
+            (&long, NOBODY),
+            (&labels_64, NOBODY),
+            ("n2", "nowhere"),
+            ("n2", "127.0.0.1:0"),
+            ("n2", ":7443"),
+            ("n2", "a b:7443"),
+        ];
+        for (name, address) in bad {
+            let (status, answer) = post(cluster, name, address).await?;
+            ensure!(status == 422 || status == 400, "{name} at {address}: {status}: {answer}");
+        }
+        let (status, answer) = post(cluster, "n2", &format!("{}:1", "a".repeat(300))).await?;
+        ensure!(status == 422, "{status}: {answer}");
+        let labels: serde_json::Map<_, _> = (0..33).map(|n| (format!("l{n}"), json!("x"))).collect();
+        for labels in [json!(labels), json!({"a b": "x"}), json!({"a": ""})] {
+            let body = json!({"node": "n2", "address": NOBODY, "labels": labels});
+            let (status, answer) = cluster.admin().post("/v1/nodes", &body).await?;
+            ensure!(status == 422, "{status}: {answer}");
+        }
+        ensure!(names(cluster).await? == before, "{:?}", names(cluster).await?);
+        // A host's name of 64 labels is one; that nobody answers there is told of the node.
+        let (status, answer) = post(cluster, "n2", &host).await?;
+        ensure!(status == 201, "{status}: {answer}");
+        ensure!(!node(cluster, "n2").await?.connected);
+        forgotten(cluster, "n2").await
+    })
+}
+
+async fn post(cluster: &Cluster, name: &str, address: &str) -> Result<(u16, Value)> {
+    let body = json!({"node": name, "address": address});
+    let (status, answer) = cluster.admin().post("/v1/nodes", &body).await?;
+    Ok((status.as_u16(), answer))
+}
+
+#[test]
+fn a_full_edge_takes_no_more_until_one_is_removed() -> Outcome {
+    scenario(Setup::nodes(0), async |cluster| {
+        for number in 0..MOST {
+            let (status, answer) = post(cluster, &format!("m{number}"), NOBODY).await?;
+            ensure!(status == 201, "{number}: {status}: {answer}");
+        }
+        let (status, answer) = post(cluster, "more", NOBODY).await?;
+        ensure!(
+            status == 409 && answer["detail"].as_str().is_some_and(|why| why.contains("256")),
+            "{answer}"
+        );
+        killed_and_back(cluster).await?;
+        ensure!(names(cluster).await?.len() == MOST, "{:?}", names(cluster).await?);
+        ensure!(post(cluster, "more", NOBODY).await?.0 == 409);
+        forgotten(cluster, "m7").await?;
+        let (status, answer) = post(cluster, "more", NOBODY).await?;
+        ensure!(status == 201, "{status}: {answer}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_edge_that_is_killed_while_nodes_are_added_has_all_that_it_has_acknowledged() -> Outcome {
+    scenario(Setup::nodes(0), async |cluster| {
+        let mut acknowledged = BTreeSet::new();
+        for round in 0..5_u64 {
+            let admin = cluster.admin();
+            let adding = tokio::spawn(async move {
+                let mut added = Vec::new();
+                for number in 0..40 {
+                    let name = format!("r{round}-{number}");
+                    let body = json!({"node": name, "address": NOBODY});
+                    match admin.post("/v1/nodes", &body).await {
+                        Ok((status, _)) if status == 201 => added.push(name),
+                        _ => break,
+                    }
+                }
+                added
+            });
+            tokio::time::sleep(Duration::from_millis(5 + 17 * round)).await;
+            cluster.kill_edge()?;
+            acknowledged.extend(adding.await?);
+            cluster.start_edge()?;
+            cluster.until_connected().await?;
+            let there = names(cluster).await?;
+            ensure!(
+                acknowledged.is_subset(&there),
+                "{acknowledged:?} were acknowledged, and {there:?} are there"
+            );
+            // At most one was under way each time, and is there whole or not at all.
+            ensure!(there.len() <= acknowledged.len() + 1 + usize::try_from(round)?, "{there:?}");
+        }
+        // Two at once of one name: one of them.
+        let (one, other) =
+            tokio::join!(post(cluster, "twice", NOBODY), post(cluster, "twice", "127.0.0.1:10"));
+        let mut statuses = [one?.0, other?.0];
+        statuses.sort_unstable();
+        ensure!(statuses == [201, 409], "{statuses:?}");
+        Ok(())
+    })
+}
