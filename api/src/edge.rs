@@ -57,6 +57,9 @@ pub struct NodeView {
     pub capacity: Option<Capacity>,
     pub disk: Option<DiskCapacity>,
     pub instances: u32,
+    /// Since when the key counts no more that it has last shown, in milliseconds since 1970: it is cut off until it has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_ms: Option<u64>,
     /// Nothing new is put on it: by order (`drained_since_ms`), or because its own agent takes none.
     pub draining: bool,
     /// Since when this edge is to put nothing new on it, in milliseconds since 1970.
@@ -127,6 +130,29 @@ fn yes() -> bool {
 pub struct NodeOrder {
     /// Only tell what would be done.
     pub dry_run: bool,
+}
+
+/// An order to have a node's key count no more.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Revocation {
+    /// The key: SHA-256 of the public key as it is in certificates, in hexadecimal digits. Without, the one that the node has last shown.
+    pub key: Option<String>,
+    /// Only tell what would be done.
+    pub dry_run: bool,
+}
+
+/// A node whose key counts no more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RevokedNode {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub node: NodeId,
+    /// The key, in hexadecimal digits.
+    pub key: String,
+    /// How many objects have a container there, which is given up once the node's term is over.
+    pub count: usize,
 }
 
 /// What an order to a node is about.

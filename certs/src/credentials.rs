@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use crate::files::{self, FileError};
 use crate::identity::{self, Identity, IdentityError, Role, peer_identity};
 use crate::lifetime::Lifetime;
+use crate::revoked::{KeyHash, Revoked};
 
 /// A daemon's certificate and key, and the CA that it trusts. Clones share them, also after a reload.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ pub struct Credentials {
     pub(crate) provider: Arc<CryptoProvider>,
     files: Arc<Files>,
     loaded: Arc<RwLock<Arc<Loaded>>>,
+    revoked: Revoked,
 }
 
 /// Where they are read from.
@@ -115,7 +117,7 @@ impl Credentials {
         let files = Files { ca: ca.to_owned(), certificate: certificate.to_owned(), key: key.to_owned() };
         let (identity, loaded) = files.load(&provider)?;
         let loaded = Arc::new(RwLock::new(Arc::new(loaded)));
-        Ok(Self { identity, provider, files: Arc::new(files), loaded })
+        Ok(Self { identity, provider, files: Arc::new(files), loaded, revoked: Revoked::default() })
     }
 
     /// Reads the files again, for the handshakes from now on, and returns how long the certificate holds. After an error
@@ -139,6 +141,16 @@ impl Credentials {
     /// How long the certificate holds.
     pub fn lifetime(&self) -> Lifetime {
         self.loaded().lifetime
+    }
+
+    /// Accepts no agent with this key in the handshakes from now on, whatever its certificate says. Connections that are open stay so.
+    pub fn revoke(&self, key: KeyHash) {
+        self.revoked.add(key);
+    }
+
+    /// Whether an agent with this key is not accepted.
+    pub fn is_revoked(&self, key: KeyHash) -> bool {
+        self.revoked.has(key)
     }
 
     pub(crate) fn loaded(&self) -> Arc<Loaded> {

@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::credentials::Credentials;
 use crate::identity::{Identity, IdentityError, Role, peer_identity};
+use crate::revoked::KeyHash;
 
 /// Why a certificate of the CA is not accepted.
 #[derive(thiserror::Error)]
@@ -25,6 +26,8 @@ enum Mismatch {
     Unreadable(#[from] IdentityError),
     #[error("the certificate belongs to {found}; expected {expected}")]
     Other { found: Identity, expected: String },
+    #[error("the key of {0} was revoked: it needs a certificate with a new key")]
+    Revoked(Identity),
     #[error("the certificate came with {0} others: the CA must have signed it directly")]
     Chain(usize),
 }
@@ -91,10 +94,13 @@ impl ServerCertVerifier for AgentVerifier {
         let loaded = self.credentials.loaded();
         verify_server_cert_signed_by_trust_anchor(&parsed, &loaded.roots, &[], now, self.algorithms.all)?;
         let found = peer_identity(end_entity).map_err(Mismatch::from)?;
-        if found == self.expected {
-            return Ok(ServerCertVerified::assertion());
+        if found != self.expected {
+            return Err(Mismatch::Other { found, expected: self.expected.to_string() }.into());
         }
-        Err(Mismatch::Other { found, expected: self.expected.to_string() }.into())
+        if self.credentials.is_revoked(KeyHash::of(end_entity).map_err(Mismatch::from)?) {
+            return Err(Mismatch::Revoked(found).into());
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     tls13_signatures!();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_certs::{
-    Authority, Credentials, Identity, Issued, LoadError, Role, SERVER_NAME, Validity, client_config,
+    Authority, Credentials, Identity, Issued, KeyHash, LoadError, Role, SERVER_NAME, Validity, client_config,
     peer_identity, server_config,
 };
 use berth_common::ids::NodeId;
@@ -171,6 +171,25 @@ async fn a_ca_that_was_opened_again_issues_for_the_same_trust() {
     let issued = again.issue(Role::Agent, "n1", Validity::days(1).unwrap()).unwrap();
     let seen = meet_as(&edge, "n1", &pki.load(&issued).unwrap()).await;
     assert!(seen.by_edge.is_ok() && seen.by_agent.is_ok());
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_however_often_it_is_certified_and_another_is_not() {
+    let pki = Pki::new();
+    let edge = pki.issue(Role::Edge, "e1");
+    let issued = pki.authority.issue(Role::Agent, "n1", Validity::days(1).unwrap()).unwrap();
+    let key = KeyHash::of_file(&issued.certificate).unwrap();
+    edge.clone().revoke(key);
+    meet_as(&edge, "n1", &pki.load(&issued).unwrap()).await.refused_by_edge("was revoked");
+    let renewed = pki.authority.renew(Role::Agent, "n1", Validity::days(2).unwrap()).unwrap();
+    assert_eq!(KeyHash::of_file(&renewed.certificate).unwrap(), key);
+    meet_as(&edge, "n1", &pki.load(&renewed).unwrap()).await.refused_by_edge("was revoked");
+    edge.reload().unwrap();
+    meet_as(&edge, "n1", &pki.load(&renewed).unwrap()).await.refused_by_edge("was revoked");
+    std::fs::remove_file(&issued.certificate).unwrap();
+    std::fs::remove_file(&issued.key).unwrap();
+    let seen = meet_as(&edge, "n1", &pki.issue(Role::Agent, "n1")).await;
+    assert!(seen.by_edge.is_ok(), "a new key of the same name: {:?}", seen.by_edge);
 }
 
 #[tokio::test]

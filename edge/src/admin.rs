@@ -41,6 +41,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use berth_api::edge::Health;
+use berth_certs::Credentials;
 use berth_common::ids::NodeId;
 use berth_engine::WaiterId;
 use berth_registry::files::Files;
@@ -85,6 +86,8 @@ pub(crate) struct Admin {
     /// Wakes the scheduler when an earlier schedule may have been added.
     pub(crate) schedules_changed: Arc<Notify>,
     pub(crate) nodes: Arc<Nodes>,
+    /// What refuses revoked keys.
+    pub(crate) credentials: Credentials,
     /// Which nodes hold which images.
     pub(crate) delivery: Delivery,
     /// The edge's metrics.
@@ -247,6 +250,7 @@ fn machines() -> Router {
         .routes(routes!(nodes::drain))
         .routes(routes!(nodes::undrain))
         .routes(routes!(nodes::forget))
+        .routes(routes!(nodes::revoke))
         .layer(DefaultBodyLimit::max(MAX_ORDER_BYTES))
 }
 

@@ -284,6 +284,7 @@ fn admin(
         wakes: shared.wakes,
         schedules_changed: Arc::clone(&own.scheduler.changed),
         nodes: shared.nodes,
+        credentials: shared.config.credentials.clone(),
         delivery,
         watch,
         remote,

@@ -1,19 +1,20 @@
 //! What the edge knows of its nodes: their capacity (the pure `Fleet`), and what each agent has said about itself.
 //! Shared by all shards; the lock is held for a look-up or a reservation, and never over an await.
 //!
-//! `losses` gives up those that are silent, `members` adds and removes them, `orders` has what operators order of a node, `view` what
-//! they see of all.
+//! `losses` gives up those that are silent, `members` adds and removes them, `orders` has what operators order of a node, `revoked`
+//! cuts off those whose keys count no more, `view` has what operators see of all.
 
 mod losses;
 mod members;
 mod orders;
+mod revoked;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use berth_certs::Lifetime;
+use berth_certs::{KeyHash, Lifetime};
 use berth_common::happening::HappeningKind;
 use berth_common::ids::{Generation, NodeId, ObjectId};
 use berth_common::image::{Architecture, Digest};
@@ -89,6 +90,10 @@ struct Node {
     round_trip: Option<Duration>,
     /// How long the certificate holds that it last showed.
     certificate: Option<Lifetime>,
+    /// The key that it last showed.
+    key: Option<KeyHash>,
+    /// Since when its key counts no more, in milliseconds since 1970, unless it has come with another since.
+    revoked_ms: Option<u64>,
 }
 
 impl Node {
@@ -114,17 +119,6 @@ pub(crate) enum Holds {
     Unknown,
     /// None could: what they lack.
     Never(String),
-}
-
-/// Measurements of one node.
-#[derive(Debug, Clone)]
-pub(crate) struct NodeMeasures {
-    pub(crate) node: NodeId,
-    pub(crate) connected: bool,
-    pub(crate) draining: bool,
-    pub(crate) instances: u32,
-    pub(crate) round_trip: Option<Duration>,
-    pub(crate) certificate: Option<Lifetime>,
 }
 
 /// Whether a node of an architecture runs images that are built for these; an unknown one is no obstacle.
@@ -194,7 +188,7 @@ impl Nodes {
         fleet.node_starts(&node, welcome.starts_at_once);
         if let Some(node) = nodes.get_mut(&welcome.node) {
             node.connections += 1;
-            (node.left_ms, node.is_told_silent) = (None, false);
+            (node.left_ms, node.is_told_silent, node.revoked_ms) = (None, false, None);
             if node.connections == 1 {
                 let version = format!("its agent is of version {}", welcome.version);
                 self.happenings.node(HappeningKind::NodeConnected, &welcome.node, version);
@@ -393,9 +387,10 @@ impl Nodes {
     }
 
     /// A node has shown a certificate. One that ends soon is told of, once.
-    pub(crate) fn certified(&self, id: &NodeId, lifetime: Lifetime) {
+    pub(crate) fn certified(&self, id: &NodeId, lifetime: Lifetime, key: KeyHash) {
         let mut state = self.lock();
         let Some(node) = state.nodes.get_mut(id) else { return };
+        node.key = Some(key);
         let known = node.certificate.replace(lifetime) == Some(lifetime);
         drop(state);
         if !known && lifetime.is_ending(SystemTime::now()) {
@@ -407,20 +402,6 @@ impl Nodes {
     /// Whether any node is connected.
     pub(crate) fn is_any_connected(&self) -> bool {
         self.lock().nodes.values().any(|node| node.connections > 0)
-    }
-
-    /// The measurements of all nodes, in order of their names.
-    pub(crate) fn measures(&self) -> Vec<NodeMeasures> {
-        let state = self.lock();
-        let measures = |(id, node): (&NodeId, &Node)| NodeMeasures {
-            node: id.clone(),
-            connected: node.connections > 0,
-            draining: node.is_draining(),
-            instances: state.fleet.instances_on(id),
-            round_trip: node.round_trip,
-            certificate: node.certificate,
-        };
-        state.nodes.iter().map(measures).collect()
     }
 
     /// Reserves room for an instance that an earlier process of this edge has started.

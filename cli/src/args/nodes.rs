@@ -1,5 +1,7 @@
 //! The arguments of `berth nodes`.
 
+use std::path::PathBuf;
+
 use berth_common::ids::NodeId;
 use berth_common::spec::parse_label;
 use clap::{Args, Subcommand};
@@ -60,6 +62,26 @@ pub(crate) enum NodeCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
+    /// Cut a node off whose key may be in other hands: its certificate counts no more, for good
+    ///
+    /// Asks first. All connections to it end at once, and none is made with that key any more. What runs there pauses once its term is over,
+    /// and is started elsewhere then. The node is used again once its agent has a certificate with a new key (`berth certs issue agent`).
+    #[command(after_help = EXIT_CODES)]
+    Revoke {
+        /// The node
+        node: NodeId,
+        /// The certificate whose key is meant; without, the one that the node has last shown
+        #[arg(long, value_name = "FILE")]
+        cert: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+        /// Only shows what would be done
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        admin: AdminArgs,
+    },
     /// Give up what a node has that is gone for good, and the node: its objects can start elsewhere then
     ///
     /// Asks first. A node of the edge's command line (`--node`) stays there until that is taken away. Also for a node that the edge is not configured with any more, but still waits for. Refused while the node is
@@ -91,6 +113,7 @@ mod tests {
         assert!(parses(&[]) && parses(&["--json"]) && parses(&["--wide", "--admin-socket", "/s"]));
         assert!(parses(&["drain", "n1", "--no-wait"]) && parses(&["undrain", "n1", "--admin-socket", "/s"]));
         assert!(parses(&["add", "n1", "192.0.2.1:7443", "--label", "rack=7", "--label", "gpu=no"]));
+        assert!(parses(&["revoke", "n1", "-y"]) && parses(&["revoke", "n1", "--cert", "f", "--dry-run"]));
         assert!(!parses(&["add", "n1"]) && !parses(&["add", "n1", "a:1", "--label", "rack"]));
         assert!(parses(&["forget", "n1", "-y"]) && parses(&["forget", "n1", "--dry-run"]));
         assert!(!parses(&["drain"]) && !parses(&["forget", "a/b"]) && !parses(&["--json", "drain", "n1"]));

@@ -1,6 +1,7 @@
 //! `berth nodes`: the machines that an edge runs containers on. `orders` has what is ordered of one.
 
 mod orders;
+mod revoke;
 
 use std::time::{Duration, SystemTime};
 
@@ -57,6 +58,7 @@ fn state(view: &NodeView) -> String {
     let silent = view.silent_ms.map(|ms| output::about(Duration::from_millis(ms)));
     match (view.connected, silent) {
         _ if !view.configured => "not configured".to_owned(),
+        (false, _) if view.revoked_ms.is_some() => "revoked".to_owned(),
         (false, Some(silent)) if view.lost => format!("lost {silent}"),
         (_, _) if view.lost => "lost".to_owned(),
         (false, Some(silent)) => format!("silent {silent}"),
@@ -220,6 +222,7 @@ mod tests {
         let silent = r#","connected":false,"draining":true,"silent_ms":185000"#;
         assert_eq!(node(&format!(r#"{silent},"term_left_ms":4000"#)), shown("silent 3m 5s", "4s"));
         assert_eq!(node(&format!(r#"{silent},"lost":true,"term_left_ms":0"#)), shown("lost 3m 5s", "over"));
+        assert_eq!(node(&format!(r#"{silent},"revoked_ms":1,"term_left_ms":0"#)), shown("revoked", "over"));
         let draining = r#","connected":true,"draining":true"#;
         assert_eq!(node(draining), shown("draining", "none kept"));
         let gone = r#","configured":false,"connected":false,"draining":false"#;

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use berth_api::edge::{AddedNode, NewNode, NodeList, NodeOrder, NodeOrdered, ObjectOnNode};
+use berth_api::edge::{
+    AddedNode, NewNode, NodeList, NodeOrder, NodeOrdered, ObjectOnNode, Revocation, RevokedNode,
+};
+use berth_certs::KeyHash;
 use berth_common::clock::wall_ms;
 use berth_common::happening::HappeningKind;
 use berth_common::ids::{NodeId, ObjectKey};
 use berth_common::spec::{MAX_LABELS, label_fault};
 use berth_engine::{Input, ObjectView};
-use berth_store::{self as store, MemberRecord, NodeRecord, Write};
+use berth_store::{self as store, MemberRecord, NodeRecord, RevokedRecord, Write};
 
 use super::Admin;
 use super::apps::to_its_end;
@@ -21,6 +24,8 @@ use super::read::{self, Body, OptionalBody, invalid};
 use crate::config::node_address;
 use crate::nodes::{CannotAdd, Changing, Given, StillThere, by_hand};
 
+/// Most keys that are revoked: each is kept for ever, and read as the edge starts. Who has revoked so many needs another authority.
+const MAX_REVOKED: usize = 10_000;
 /// Most objects that an answer names: enough to see what they are.
 const MAX_NAMED: usize = 1_000;
 
@@ -125,6 +130,50 @@ pub(super) async fn forget(
         to_its_end(forget_now(Arc::clone(&admin), node, removing, ordered.count)).await?;
     }
     Ok(Json(ordered))
+}
+
+/// Has the key of a node's certificate count no more, for good: its connections end, none is made with that key any more, and what
+/// runs there is given up once its term is over. The node is connected again once it shows a certificate with another key. Without a
+/// `key` the one that it has last shown; that is not known (409) of one that was not connected since the edge was started.
+/// Answered once it is durable.
+#[utoipa::path(post, path = "/v1/nodes/{node}/revoke", tag = "edge", request_body = Option<Revocation>,
+    params(("node" = String, Path)), responses((status = 200, body = RevokedNode), Denied, Wrong, Conflicting))]
+pub(super) async fn revoke(
+    State(admin): State<Arc<Admin>>,
+    Path(node): Path<String>,
+    OptionalBody(Revocation { key, dry_run }): OptionalBody<Revocation>,
+) -> Result<Json<RevokedNode>, Problem> {
+    let node: NodeId = read::name("node", &node)?;
+    let key = match key {
+        Some(key) => key.parse().map_err(|why| invalid("key", why))?,
+        None => admin.nodes.key_of(&node).ok_or_else(|| no_key(&node))?,
+    };
+    let NodeOrdered { count, .. } = admin.ordered(node.clone(), true, false).await;
+    if !dry_run {
+        to_its_end(revoke_now(admin, node.clone(), key)).await?;
+    }
+    Ok(Json(RevokedNode { node, key: key.to_string(), count }))
+}
+
+fn no_key(node: &NodeId) -> Problem {
+    let detail = format!(
+        "the edge has not seen a certificate of `{node}` since it was started: name the key (`berth nodes revoke {node} --cert FILE`)"
+    );
+    Problem::new(StatusCode::CONFLICT, "no key is known", detail)
+}
+
+async fn revoke_now(admin: Arc<Admin>, node: NodeId, key: KeyHash) -> Result<(), Problem> {
+    if admin.store.revoked()?.len() >= MAX_REVOKED {
+        let detail = format!("{MAX_REVOKED} keys are revoked: make another authority (`berth certs init`)");
+        return Err(Problem::new(StatusCode::CONFLICT, "no more keys are revoked", detail));
+    }
+    let record = RevokedRecord { key: key.to_string(), node, revoked_ms: wall_ms() };
+    store::write(&*admin.store, Write::Revoked(record.clone())).await?;
+    // First no new connection, then the end of the old ones.
+    admin.credentials.revoke(key);
+    admin.nodes.revoked(&record);
+    tracing::warn!(node = %record.node, %key, "the key of a node is revoked by order");
+    Ok(())
 }
 
 async fn add_now(admin: Arc<Admin>, record: MemberRecord) -> Result<(), Problem> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use berth_engine::fleet::Demand;
 use berth_engine::{Record, RecordState};
 use berth_store::{NodeRecord, Store};
@@ -17,6 +18,12 @@ pub(super) fn nodes(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<N
     tokio::spawn(keeper.keep());
     let nodes = Nodes::new(&config.nodes).telling(happenings);
     store.members()?.iter().for_each(|member| nodes.restore_member(member));
+    for revoked in store.revoked()? {
+        let key =
+            revoked.key.parse().with_context(|| format!("a revoked key of the node {}", revoked.node))?;
+        config.credentials.revoke(key);
+        nodes.was_revoked(&revoked);
+    }
     for NodeRecord { node, drained_ms } in store.nodes()? {
         // One that is not there now is drained still when it is again.
         nodes.drain(&node, Some(drained_ms));

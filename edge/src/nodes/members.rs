@@ -109,6 +109,8 @@ impl Node {
             room: None,
             round_trip: None,
             certificate: None,
+            key: None,
+            revoked_ms: None,
         }
     }
 
@@ -189,7 +191,7 @@ impl Nodes {
         self.places.subscribe()
     }
 
-    fn tell_places(&self, state: &State) {
+    pub(super) fn tell_places(&self, state: &State) {
         // Under the lock, so that the newest is told last.
         self.places.send_replace(places(&state.nodes));
     }

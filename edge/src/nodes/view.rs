@@ -1,8 +1,9 @@
-//! What operators see of the nodes.
+//! What operators and metrics see of the nodes.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use berth_api::edge::{NodeOrigin, NodeView};
+use berth_certs::Lifetime;
 use berth_common::ids::NodeId;
 use berth_common::wire::call::{Capacity, Room};
 use berth_store::AddedBy;
@@ -24,7 +25,32 @@ fn free(all: &Capacity, room: &Room) -> Capacity {
     }
 }
 
+/// Measurements of one node.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeMeasures {
+    pub(crate) node: NodeId,
+    pub(crate) connected: bool,
+    pub(crate) draining: bool,
+    pub(crate) instances: u32,
+    pub(crate) round_trip: Option<Duration>,
+    pub(crate) certificate: Option<Lifetime>,
+}
+
 impl Nodes {
+    /// The measurements of all nodes, in order of their names.
+    pub(crate) fn measures(&self) -> Vec<NodeMeasures> {
+        let state = self.lock();
+        let measures = |(id, node): (&NodeId, &Node)| NodeMeasures {
+            node: id.clone(),
+            connected: node.connections > 0,
+            draining: node.is_draining(),
+            instances: state.fleet.instances_on(id),
+            round_trip: node.round_trip,
+            certificate: node.certificate,
+        };
+        state.nodes.iter().map(measures).collect()
+    }
+
     /// All nodes in order of their names; behind them those on which there may still be instances, though this edge is not configured
     /// with them any more.
     pub(crate) fn views(&self) -> Vec<NodeView> {
@@ -55,6 +81,7 @@ fn view(state: &State, (id, node): (&NodeId, &Node), now: SystemTime, now_ms: u6
         capacity: welcome.map(|welcome| welcome.capacity),
         disk: welcome.map(|welcome| welcome.disk.clone()),
         instances: state.fleet.instances_on(id),
+        revoked_ms: node.revoked_ms,
         draining: node.is_draining(),
         drained_since_ms: node.drained_ms,
         free: welcome.zip(node.room.as_ref()).map(|(welcome, room)| free(&welcome.capacity, room)),
@@ -88,6 +115,7 @@ fn left(id: &NodeId, instances: u32) -> NodeView {
         capacity: None,
         disk: None,
         instances,
+        revoked_ms: None,
         draining: false,
         drained_since_ms: None,
         room: None,

@@ -363,6 +363,20 @@ impl Cluster {
         succeed(command.args(["certs", "issue", role, name, "--dir"]).arg(self.authority())).map(drop)
     }
 
+    /// Gives a node's agent a certificate with another key, from its next start on.
+    pub fn give_new_key(&mut self, index: usize) -> Result<()> {
+        let node = &mut self.nodes[index];
+        fs::remove_file(&node.credentials.own.certificate)?;
+        fs::remove_file(&node.credentials.own.key)?;
+        node.credentials = self.certificates.agent(&node.name)?;
+        Ok(())
+    }
+
+    /// The log of a daemon.
+    pub fn log_of(&self, daemon: &str) -> PathBuf {
+        self.state().log(daemon)
+    }
+
     /// A program of this cluster as the daemons' user.
     pub fn command(&self, program: &str) -> Command {
         self.launch.command(program)

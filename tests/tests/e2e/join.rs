@@ -1,4 +1,4 @@
-//! Nodes that are added to an edge and removed from it while it runs.
+//! Nodes that are added to an edge and removed from it while it runs, and such whose keys count no more.
 
 use std::collections::BTreeSet;
 use std::process::Output;
@@ -16,6 +16,10 @@ use serde_json::{Value, json};
 const CONNECTED_WITHIN: Duration = Duration::from_secs(30);
 /// How long after its last word a node may be forgotten at the latest: a term with its margin, and much for a busy machine.
 const OVER_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take until a node is cut off whose key is revoked.
+const CUT_OFF_WITHIN: Duration = Duration::from_secs(5);
+/// How long is watched that a node stays cut off: each shard dials it twice a second.
+const STAYS_CUT_OFF: Duration = Duration::from_secs(4);
 /// An address where nobody listens.
 const NOBODY: &str = "127.0.0.1:9";
 /// As many nodes as an edge takes.
@@ -259,6 +263,109 @@ fn an_edge_that_is_killed_while_nodes_are_added_has_all_that_it_has_acknowledged
         let mut statuses = [one?.0, other?.0];
         statuses.sort_unstable();
         ensure!(statuses == [201, 409], "{statuses:?}");
+        Ok(())
+    })
+}
+
+/// A container on each of two nodes, and the node of the object `1` with its index.
+async fn one_on_each(cluster: &Cluster) -> Result<(String, usize)> {
+    cluster.deploy(&App { more: "prepared = 0\nspread = \"node\"", ..App::default() }).await?;
+    for object in 1..=2 {
+        cluster.client().get(&format!("/container/{object}")).await?.success()?;
+    }
+    let node = cluster.admin().object("1").await?.node.context("it has a node")?.to_string();
+    let index = cluster.nodes().iter().position(|known| known.name == node).context("a known one")?;
+    Ok((node, index))
+}
+
+async fn stays_cut_off(cluster: &Cluster, name: &str) -> Result<()> {
+    let until = tokio::time::Instant::now() + STAYS_CUT_OFF;
+    while tokio::time::Instant::now() < until {
+        let view = node(cluster, name).await?;
+        ensure!(!view.connected && view.revoked_ms.is_some(), "{view:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// How often the edge has connected to a node so far, by its log: for calls by each shard, and for images.
+fn connections(cluster: &Cluster, name: &str) -> Result<usize> {
+    let log = std::fs::read_to_string(cluster.log_of("edge"))?;
+    let of = format!("node={name}");
+    let is_one = |line: &&str| line.contains("node connected") && line.split(' ').any(|word| word == of);
+    Ok(log.lines().filter(is_one).count())
+}
+
+#[test]
+fn a_revoked_node_is_cut_off_for_good_and_what_it_had_is_given_up_after_its_term() -> Outcome {
+    scenario(Setup::nodes(2), async |cluster| {
+        let (name, index) = one_on_each(cluster).await?;
+        let before = cluster.admin().object("1").await?.generation;
+        let planned = berth(cluster, &["nodes", "revoke", &name, "--dry-run"]).await?;
+        ensure!(planned.contains("it has 1 container,"), "{planned}");
+        ensure!(node(cluster, &name).await?.connected, "a dry run has cut it off");
+        let unasked = refused(cluster, &["nodes", "revoke", &name]).await?;
+        ensure!(unasked.contains("--yes"), "{unasked}");
+        berth(cluster, &["nodes", "revoke", &name, "--yes"]).await?;
+        wait::until("the node to be cut off", CUT_OFF_WITHIN, async || {
+            let view = node(cluster, &name).await?;
+            ensure!(!view.connected && view.term_left_ms.is_some_and(|left_ms| left_ms > 0), "{view:?}");
+            Ok(())
+        })
+        .await?;
+        ensure!(cluster.admin().object("1").await?.generation == before, "it may still run there");
+        let connected = connections(cluster, &name)?;
+        stays_cut_off(cluster, &name).await?;
+        ensure!(berth(cluster, &["nodes"]).await?.contains("revoked"), "it is not told");
+        wait::until("its object to be answered elsewhere", OVER_WITHIN, async || {
+            cluster.client().get("/container/1").await?.success()?;
+            let view = cluster.admin().object("1").await?;
+            ensure!(view.node.as_ref().is_some_and(|now| now.as_str() != name), "{view:?}");
+            Ok(())
+        })
+        .await?;
+        ensure!(berth(cluster, &["events"]).await?.contains("node revoked"));
+
+        cluster.kill_edge()?;
+        cluster.start_edge()?;
+        wait::until("the other node to be connected", CONNECTED_WITHIN, async || {
+            let connected = cluster.admin().nodes().await?.iter().filter(|view| view.connected).count();
+            ensure!(connected == 1, "{connected}");
+            Ok(())
+        })
+        .await?;
+        stays_cut_off(cluster, &name).await?;
+        ensure!(connections(cluster, &name)? == connected, "it was connected again");
+
+        // Another key of the same name, as an operator makes it.
+        cluster.give_new_key(index)?;
+        cluster.kill_agent(index)?;
+        cluster.start_agent(index)?;
+        until_connected(cluster, &name).await?;
+        ensure!(node(cluster, &name).await?.revoked_ms.is_none(), "it has another key");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_key_that_the_edge_has_not_seen_is_revoked_by_its_certificate() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let unknown = refused(cluster, &["nodes", "revoke", "n9", "--yes"]).await?;
+        ensure!(unknown.contains("--cert"), "{unknown}");
+        let other = cluster.authority().join("agent-n1.key");
+        let no_certificate =
+            refused(cluster, &["nodes", "revoke", "n1", "--yes", "--cert", &other.to_string_lossy()]).await?;
+        ensure!(no_certificate.contains("agent-n1.key"), "{no_certificate}");
+        ensure!(node(cluster, "n1").await?.connected, "a bad order has cut it off");
+        let body = json!({"key": "zz"});
+        ensure!(cluster.admin().post("/v1/nodes/n1/revoke", &body).await?.0 == 422);
+        let at = cluster.nodes()[0].address.to_string();
+        without_flags(cluster).await?;
+        let own = cluster.authority().join("agent-n1.pem");
+        berth(cluster, &["nodes", "revoke", "n1", "--yes", "--cert", &own.to_string_lossy()]).await?;
+        berth(cluster, &["nodes", "add", "n1", &at]).await?;
+        tokio::time::sleep(STAYS_CUT_OFF).await;
+        ensure!(!node(cluster, "n1").await?.connected, "its key was revoked before it was added");
         Ok(())
     })
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use berth_api::edge::{AddedNode, NewNode, NodeOrder, NodeOrdered, ObjectOnNode};
 use berth_common::ids::NodeId;
 
+use super::revoke::{self, Asked};
 use crate::admin::Admin;
 use crate::args::NodeCommand;
 use crate::failure::bad_input;
@@ -21,6 +22,10 @@ pub(super) async fn run(command: NodeCommand) -> Result<()> {
         NodeCommand::Add { node, address, labels, admin } => {
             let labels = labels.into_iter().collect();
             add(&admin.edge()?, NewNode { node, address, labels }).await
+        }
+        NodeCommand::Revoke { node, cert, yes, dry_run, admin } => {
+            let asked = Asked { node, cert, yes, dry_run };
+            revoke::run(&admin.edge()?, asked).await
         }
         NodeCommand::Drain { node, no_wait, dry_run, admin } => {
             drain(&admin.edge()?, &node, no_wait, dry_run).await
@@ -115,7 +120,7 @@ fn plan(ordered: &NodeOrdered) -> String {
 }
 
 /// Asks for the name of the node, which nobody types by accident.
-async fn confirm(plan: &str, node: &NodeId) -> Result<()> {
+pub(super) async fn confirm(plan: &str, node: &NodeId) -> Result<()> {
     output::remark(plan);
     let answer = prompt::line("type the node's name to go on: ").await;
     let answer = answer.ok_or_else(|| {
@@ -126,7 +131,7 @@ async fn confirm(plan: &str, node: &NodeId) -> Result<()> {
     if answer.trim() == node.as_str() { Ok(()) } else { Err(anyhow!("nothing was changed")) }
 }
 
-fn containers(count: usize) -> String {
+pub(super) fn containers(count: usize) -> String {
     format!("{count} container{}", if count == 1 { "" } else { "s" })
 }
 

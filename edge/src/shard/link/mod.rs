@@ -37,7 +37,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_certs::Lifetime;
+use berth_certs::{KeyHash, Lifetime};
 use berth_common::clock::wall_ms;
 use berth_common::ids::{EdgeId, Epoch, InstanceId, NodeId, ObjectId};
 use berth_common::wire::call::{Start, Stop};
@@ -276,13 +276,16 @@ impl Link {
         }
     }
 
-    /// Notes how long the node's certificate, which the handshake has checked, still holds.
+    /// Notes how long the node's certificate, which the handshake has checked, still holds, and its key.
     fn note_certificate(&self, connection: &Connection) {
         let chain =
             connection.peer_identity().and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let lifetime = chain.and_then(|chain| Lifetime::of(chain.first()?).ok());
-        if let Some(lifetime) = lifetime {
-            self.nodes.certified(&self.node, lifetime);
+        let shown = chain.and_then(|chain| {
+            let certificate = chain.first()?;
+            Some((Lifetime::of(certificate).ok()?, KeyHash::of(certificate).ok()?))
+        });
+        if let Some((lifetime, key)) = shown {
+            self.nodes.certified(&self.node, lifetime, key);
         }
     }
 
