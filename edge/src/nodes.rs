@@ -271,6 +271,11 @@ impl Nodes {
         state.nodes.values_mut().for_each(|node| node.term.given_before(until_ms));
     }
 
+    /// Until when earlier processes of this edge may have given terms.
+    pub(crate) fn given_before_ms(&self) -> u64 {
+        self.lock().earlier.given_over_ms()
+    }
+
     /// Gives all nodes their terms until this moment, at once: this process is about to end.
     pub(crate) fn stretch_terms(&self, until_ms: u64) {
         self.lock().nodes.values_mut().for_each(|node| node.term.stretch(until_ms));

@@ -10,6 +10,7 @@
 //! * It cannot be written: no longer terms are given, and containers pause if the next process takes longer than a term.
 //! * A node does not answer in time: it has its usual term.
 //! * This process is killed in between: the next one waits for longer than it would have to.
+//! * The process before has given longer terms, and not all nodes were heard of since: those count on.
 //! * A node goes back to a version that keeps no terms: that is noted within a second. Only if within that second this process and the
 //!   node are lost too, the next process takes what runs there for paused.
 
@@ -55,16 +56,16 @@ pub(crate) async fn note_who_keeps_terms(store: Arc<dyn Store>, nodes: Arc<Nodes
 /// Gives every node its term until this much later. Returns once all that are connected have heard of it, or in a while.
 pub(crate) async fn open(store: Arc<dyn Store>, nodes: Arc<Nodes>, length: Duration) {
     let length_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    let until_ms = boot_ms().saturating_add(length_ms);
+    let now_ms = boot_ms();
     // Where the kernel does not name its boot, the next process takes it for another one, and waits for the whole length.
     let boot = boot_id().unwrap_or(BootId::from_bytes([0; 16]));
-    let window = Window { boot, until_ms, length_ms };
+    let window = Window::from(boot, now_ms, length_ms, nodes.given_before_ms());
     if let Err(error) = berth_store::write(&*store, Write::Window(window)).await {
         tracing::warn!(%error, "containers pause soon: the restart window cannot be noted");
         return;
     }
     let since_ms = boot_ms();
-    nodes.stretch_terms(until_ms);
+    nodes.stretch_terms(now_ms.saturating_add(length_ms));
     let told = async {
         while !nodes.all_heard_since(since_ms) {
             tokio::time::sleep(LOOK_EVERY).await;

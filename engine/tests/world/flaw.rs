@@ -29,6 +29,8 @@ pub(crate) enum Flaw {
     NextProcessWaitsForNothing,
     /// An edge that ends gives long terms without having written that.
     WindowNotWritten,
+    /// An edge that ends again gives shorter terms, and only they are written.
+    EarlierWindowForgotten,
     /// Long terms do not allow for clocks that are slow.
     LongTermsAsGiven,
     /// What was to be sent to a lost node is still sent.
@@ -49,7 +51,7 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// Those that break a promise whatever else happens.
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::TermFromReceipt,
         Self::StartWithoutTerm,
         Self::ResumeWithoutTerm,
@@ -63,6 +65,7 @@ impl Flaw {
         Self::BootsAlike,
         Self::NextProcessWaitsForNothing,
         Self::WindowNotWritten,
+        Self::EarlierWindowForgotten,
         Self::LongTermsAsGiven,
         Self::LostOrdersKept,
         Self::PromisedWhileLost,

@@ -61,7 +61,8 @@ fn falls_silent(node: usize) -> impl Strategy<Value = Vec<Action>> {
         2 => cut_long.prop_map(|cut| [vec![Action::ShardLags(true)], cut].concat()),
         1 => (crash, short).prop_map(move |(crash, short)| in_vain(node, crash, short)),
         1 => (end_edge(), long.clone()).prop_map(move |(end, long)| in_vain(node, end, long)),
-        1 => (end_late(), long).prop_map(move |(end, long)| in_vain(node, end, long)),
+        1 => (end_late(), long.clone()).prop_map(move |(end, long)| in_vain(node, end, long)),
+        1 => (any::<Index>(), long).prop_map(move |(written, long)| ends_twice(node, written, long)),
         1 => Just(Vec::new()),
     ]
 }
@@ -69,6 +70,12 @@ fn falls_silent(node: usize) -> impl Strategy<Value = Vec<Action>> {
 /// The edge is back after this, and hears the node once.
 fn in_vain(node: usize, ends: Action, then: Action) -> Vec<Action> {
     vec![ends, Action::ConnectInVain(node), Action::Connect(1 - node), then]
+}
+
+/// The edge ends, and as soon as it is back, and has not heard the node, ends again for less long.
+fn ends_twice(node: usize, written: Index, then: Action) -> Vec<Action> {
+    let ends = |window_ms, away_ms| Action::EndEdge { written, window_ms, away_ms };
+    vec![ends(200_000, 100), ends(20_000, 25_000), Action::Connect(1 - node), then]
 }
 
 /// The edge ends for nearly as long as it has said: but for the time in which the next process gives nothing up.

@@ -186,7 +186,9 @@ impl World {
     pub(crate) fn end_edge(&mut self, written: Index, window_ms: u64, away_ms: u64) {
         let until_ms = self.now.mono_ms + window_ms;
         if self.flaw != Some(Flaw::WindowNotWritten) {
-            self.store.window_ms = until_ms;
+            let before_ms =
+                if self.flaw == Some(Flaw::EarlierWindowForgotten) { 0 } else { self.store.window_ms };
+            self.store.window_ms = until_ms.max(before_ms);
         }
         let more_ms = if self.flaw == Some(Flaw::LongTermsAsGiven) { window_ms.div_ceil(50) } else { 0 };
         self.links.iter_mut().for_each(|link| link.term.stretch(until_ms + more_ms));

@@ -16,6 +16,13 @@ pub struct Window {
 }
 
 impl Window {
+    /// That of a process that ends now. `given_before_ms`: until when earlier ones have given terms, which may last although this one
+    /// gives shorter ones.
+    pub fn from(boot: BootId, now_ms: u64, length_ms: u64, given_before_ms: u64) -> Self {
+        let until_ms = now_ms.saturating_add(length_ms).max(given_before_ms);
+        Self { boot, until_ms, length_ms: until_ms.saturating_sub(now_ms) }
+    }
+
     /// Until when a process that starts now has to reckon with it, on its own clock.
     pub fn until_ms(&self, boot: Option<BootId>, now_ms: u64) -> u64 {
         if boot == Some(self.boot) { self.until_ms } else { now_ms.saturating_add(self.length_ms) }
@@ -25,6 +32,19 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_earlier_processes_gave_is_not_forgotten() {
+        let boot = BootId::from_bytes([1; 16]);
+        assert_eq!(
+            Window::from(boot, 1_000, 5_000, 6_000),
+            Window { boot, until_ms: 6_000, length_ms: 5_000 }
+        );
+        assert_eq!(
+            Window::from(boot, 1_000, 5_000, 9_000),
+            Window { boot, until_ms: 9_000, length_ms: 8_000 }
+        );
+    }
 
     #[test]
     fn after_a_boot_the_whole_length_counts() {

@@ -17,10 +17,8 @@ const LOOKED_AT: Duration = Duration::from_secs(30);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let nodes = std::env::args()
-        .nth(1)
-        .map_or(Ok(NODES), |word| word.parse())
-        .context("bench-nodes [NODES]")?;
+    let nodes =
+        std::env::args().nth(1).map_or(Ok(NODES), |word| word.parse()).context("bench-nodes [NODES]")?;
     ensure!(nodes > 1, "bench-nodes [NODES]: at least two");
     let mut report = Report::new("nodes");
     for nodes in [1, nodes] {
