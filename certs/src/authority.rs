@@ -10,13 +10,15 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
 use crate::files::{self, FileError};
 use crate::identity::{self, Identity, IdentityError, Role};
+use crate::request::Request;
+use crate::revoked::KeyHash;
 
 /// Longest validity of a certificate, in days; also the CA's own.
 pub const MAX_VALIDITY_DAYS: u32 = 3650;
@@ -66,6 +68,16 @@ pub enum AuthorityError {
     OutlivesAuthority {
         /// The CA's last day.
         ca_ends: String,
+    },
+    /// The name has a certificate for another key.
+    #[error(
+        "{certificate} is that of another key of {identity}: if the machine has a new key, say --replace, and revoke the old one (`berth nodes revoke`)"
+    )]
+    OtherKey {
+        /// Who has it.
+        identity: Identity,
+        /// The certificate that is there.
+        certificate: PathBuf,
     },
     /// The certificate is not a CA's.
     #[error("{0} is not a CA's certificate")]
@@ -160,12 +172,29 @@ impl Authority {
     }
 
     /// Replaces a daemon's certificate by one for the same key, which therefore need not be moved, that holds from now
-    /// on. The new one is whole on disk before it takes the old one's place.
+    /// on. The key itself is not needed: it may never have been here. The new one is whole on disk before it takes the old one's place.
     pub fn renew(&self, role: Role, name: &str, validity: Validity) -> Result<Issued, AuthorityError> {
         let issued = self.paths(Identity::new(role, name)?);
-        let key = read_key_pair(&issued.key)?;
+        let key = public_key(&issued.certificate)?;
         files::replace(&issued.certificate, &self.sign(&issued.identity, &key, validity)?, &self.directory)?;
         Ok(issued)
+    }
+
+    /// Issues a certificate for the key of a request, as a file in the CA's directory. A name that has one for another key there gets
+    /// none, unless that is to be replaced.
+    pub fn grant(
+        &self,
+        request: &Request,
+        validity: Validity,
+        replace: bool,
+    ) -> Result<PathBuf, AuthorityError> {
+        let Issued { identity, certificate, .. } = self.paths(request.identity.clone());
+        if certificate.exists() && !replace && KeyHash::of_file(&certificate)? != request.key_hash() {
+            return Err(AuthorityError::OtherKey { identity, certificate });
+        }
+        let text = self.sign(&identity, &request.public, validity)?;
+        files::put(&certificate, &text, &self.directory)?;
+        Ok(certificate)
     }
 
     fn paths(&self, identity: Identity) -> Issued {
@@ -173,7 +202,12 @@ impl Authority {
         Issued { certificate: path("pem"), key: path("key"), identity }
     }
 
-    fn sign(&self, identity: &Identity, key: &KeyPair, validity: Validity) -> Result<String, AuthorityError> {
+    fn sign(
+        &self,
+        identity: &Identity,
+        key: &impl PublicKeyData,
+        validity: Validity,
+    ) -> Result<String, AuthorityError> {
         if OffsetDateTime::from(validity.not_after) > self.ends {
             return Err(AuthorityError::OutlivesAuthority { ca_ends: self.ends.date().to_string() });
         }
@@ -217,6 +251,13 @@ fn read_key_pair(path: &Path) -> Result<KeyPair, AuthorityError> {
     let bytes = files::read_private(path)?;
     let text = String::from_utf8(bytes).map_err(|_| FileError::NoKey(path.to_owned()))?;
     KeyPair::from_pem(&text).map_err(|_| FileError::NoKey(path.to_owned()).into())
+}
+
+/// The key that a certificate is for.
+fn public_key(certificate: &Path) -> Result<SubjectPublicKeyInfo, AuthorityError> {
+    let certificates = files::read_certificates(certificate)?;
+    let first = certificates.first().ok_or_else(|| FileError::NoCertificate(certificate.to_owned()))?;
+    Ok(SubjectPublicKeyInfo::from_der(identity::parse(first)?.public_key().raw)?)
 }
 
 /// Checks that the certificate is a CA's and belongs to the key; returns when it ends.

@@ -87,9 +87,14 @@ pub(crate) fn write_pair(
     })
 }
 
-/// Replaces a certificate that exists, at once: readers see the old one or the new one, whole.
-pub(crate) fn replace(path: &Path, text: &str, directory: &Path) -> Result<(), FileError> {
-    drop(open(path)?);
+/// Writes a new key.
+pub(crate) fn write_key(path: &Path, text: &str, directory: &Path) -> Result<(), FileError> {
+    write_new(path, text, KEY_MODE)?;
+    sync(directory)
+}
+
+/// Writes a file that may exist, at once: readers see what was there, or the new one, whole.
+pub(crate) fn put(path: &Path, text: &str, directory: &Path) -> Result<(), FileError> {
     let new = path.with_extension(format!("new-{}", std::process::id()));
     write_new(&new, text, CERTIFICATE_MODE)?;
     let moved = std::fs::rename(&new, path).map_err(FileError::io("replace", path));
@@ -97,6 +102,17 @@ pub(crate) fn replace(path: &Path, text: &str, directory: &Path) -> Result<(), F
         // There is nothing of it left if it was moved.
         let _ = std::fs::remove_file(&new);
     })
+}
+
+/// Reads a text of a file that anybody may read. What is no text in it becomes such that is no PEM either.
+pub(crate) fn read_text(path: &Path) -> Result<String, FileError> {
+    Ok(String::from_utf8_lossy(&read(&open(path)?, path)?).into_owned())
+}
+
+/// Replaces a certificate that exists, at once: readers see the old one or the new one, whole.
+pub(crate) fn replace(path: &Path, text: &str, directory: &Path) -> Result<(), FileError> {
+    drop(open(path)?);
+    put(path, text, directory)
 }
 
 /// Sets the mode at creation, so that the file is never readable by others.

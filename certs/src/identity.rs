@@ -71,7 +71,7 @@ impl Identity {
         format!("{SCHEME}{}/{}", self.role, self.name)
     }
 
-    fn from_uri(uri: &str) -> Result<Self, IdentityError> {
+    pub(crate) fn from_uri(uri: &str) -> Result<Self, IdentityError> {
         let rest = uri.strip_prefix(SCHEME).ok_or_else(|| IdentityError::Uri(uri.to_owned()))?;
         let (role, name) = rest.split_once('/').ok_or_else(|| IdentityError::Uri(uri.to_owned()))?;
         Self::new(role.parse()?, name)

@@ -24,7 +24,12 @@ pub struct NoKeyHash;
 impl KeyHash {
     /// That of a certificate's key.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, IdentityError> {
-        Ok(Self(Sha256::digest(parse(certificate)?.public_key().raw).into()))
+        Ok(Self::of_public(parse(certificate)?.public_key().raw))
+    }
+
+    /// That of a public key as it is in certificates.
+    pub(crate) fn of_public(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
     }
 
     /// That of the first certificate in a PEM file.

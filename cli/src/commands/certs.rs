@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::Result;
-use berth_certs::{Authority, AuthorityError, Certificate, Lifetime, Role, Validity};
+use berth_certs::{Authority, AuthorityError, Certificate, Lifetime, Request, RequestError, Role, Validity};
 
 use crate::args::{Certs, NewCertificate, RoleArg};
 use crate::failure::bad_input;
@@ -30,6 +30,8 @@ pub(crate) fn run(args: Certs) -> Result<()> {
             output::line(issued.certificate.display())?;
             output::line(issued.key.display())?;
         }
+        Certs::Request { role, name, dir } => request(role.into(), &name, &dir)?,
+        Certs::Sign { request, dir, days, replace } => sign(&request, &dir, days, replace)?,
         Certs::Renew(NewCertificate { role, name, dir, days }) => {
             let validity = Validity::days(days).map_err(classify)?;
             let authority = Authority::open(&dir).map_err(classify)?;
@@ -43,6 +45,40 @@ pub(crate) fn run(args: Certs) -> Result<()> {
         Certs::Show { dir, json } => show(&dir, json)?,
     }
     Ok(())
+}
+
+fn request(role: Role, name: &str, dir: &Path) -> Result<()> {
+    let made = Request::make(dir, role, name).map_err(unrequested)?;
+    output::line(made.request.display())?;
+    output::line(made.key.display())?;
+    output::note!("Its key is {}.", made.key_hash);
+    output::note!(
+        "Take {} to where the CA is: `berth certs sign` makes its certificate, and shows the same key.",
+        made.request.display()
+    );
+    Ok(())
+}
+
+fn sign(file: &Path, dir: &Path, days: u32, replace: bool) -> Result<()> {
+    let validity = Validity::days(days).map_err(classify)?;
+    let request =
+        Request::read(file).map_err(|error| unrequested(error).context(file.display().to_string()))?;
+    let authority = Authority::open(dir).map_err(classify)?;
+    let certificate = authority.grant(&request, validity, replace).map_err(classify)?;
+    output::line(certificate.display())?;
+    output::note!("It is that of {} with the key {}.", request.identity, request.key_hash());
+    Ok(())
+}
+
+/// What somebody has typed or brought is a usage error; a file that cannot be read or written is not.
+fn unrequested(error: RequestError) -> anyhow::Error {
+    match error {
+        RequestError::File(_) | RequestError::Making(_) => error.into(),
+        RequestError::Identity(_)
+        | RequestError::Unreadable(_)
+        | RequestError::Names
+        | RequestError::Kind => bad_input(error),
+    }
 }
 
 const HEADINGS: [&str; 4] = ["FILE", "OF", "UNTIL", "DAYS"];
@@ -92,6 +128,7 @@ fn classify(error: AuthorityError) -> anyhow::Error {
         }
         AuthorityError::File(_)
         | AuthorityError::NotAuthority(_)
+        | AuthorityError::OtherKey { .. }
         | AuthorityError::KeyMismatch { .. }
         | AuthorityError::Signing(_) => error.into(),
     }
