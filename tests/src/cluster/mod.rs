@@ -372,6 +372,13 @@ impl Cluster {
         Ok(())
     }
 
+    /// Has a node's agent use this key with its certificate, from its next start on.
+    pub fn use_key(&mut self, index: usize, key: &Path) -> Result<()> {
+        self.run.machine().owner().give(key)?;
+        self.nodes[index].credentials.own.key = key.to_owned();
+        Ok(())
+    }
+
     /// The log of a daemon.
     pub fn log_of(&self, daemon: &str) -> PathBuf {
         self.state().log(daemon)

@@ -369,3 +369,35 @@ fn a_key_that_the_edge_has_not_seen_is_revoked_by_its_certificate() -> Outcome {
         Ok(())
     })
 }
+
+/// What a command has printed that works with files of root.
+fn as_operator(cluster: &Cluster, words: &[&str]) -> Result<String> {
+    let output = std::process::Command::new(cluster.program("berth")).args(words).output()?;
+    ensure!(output.status.success(), "{words:?}: {}", shown(&output));
+    Ok(shown(&output))
+}
+
+#[test]
+fn a_node_whose_key_was_made_on_its_machine_is_used() -> Outcome {
+    scenario(Setup::nodes(1), async |cluster| {
+        let machine = cluster.make_directory("machine")?;
+        let on_machine = machine.to_string_lossy().into_owned();
+        let authority = cluster.authority().to_string_lossy().into_owned();
+        let made = as_operator(cluster, &["certs", "request", "agent", "n1", "--dir", &on_machine])?;
+        let request = machine.join("agent-n1.csr").to_string_lossy().into_owned();
+        let other = as_operator(cluster, &["certs", "sign", &request, "--dir", &authority]);
+        let other = other.map_or_else(|error| error.to_string(), |_| "it worked".to_owned());
+        ensure!(other.contains("--replace"), "{other}");
+        let signed = as_operator(cluster, &["certs", "sign", &request, "--dir", &authority, "--replace"])?;
+        let key = made
+            .split_whitespace()
+            .map(|word| word.trim_end_matches('.'))
+            .find(|word| word.len() == 64)
+            .context("no key")?;
+        ensure!(signed.contains("agent n1") && signed.contains(key), "{made}{signed}");
+        cluster.kill_agent(0)?;
+        cluster.use_key(0, &machine.join("agent-n1.key"))?;
+        cluster.start_agent(0)?;
+        until_connected(cluster, "n1").await
+    })
+}
