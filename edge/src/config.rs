@@ -253,7 +253,7 @@ pub(crate) struct Config {
     pub(crate) registry: Option<RegistryAddress>,
     pub(crate) images: ImageLimits,
     pub(crate) credentials: Credentials,
-    /// How long after the end of its term a silent node is still waited for; none: for ever.
+    /// How long after its node was last heard of a container counts as lost, where its class does not say.
     pub(crate) node_loss: TimeOrNever,
     /// How long containers go on without an edge that was told to end.
     pub(crate) restart_window: Duration,
