@@ -394,7 +394,7 @@ fn a_node_whose_key_was_made_on_its_machine_is_used() -> Outcome {
             .map(|word| word.trim_end_matches('.'))
             .find(|word| word.len() == 64)
             .context("no key")?;
-        ensure!(signed.contains("agent n1") && signed.contains(key), "{made}{signed}");
+        ensure!(signed.contains("agent \"n1\"") && signed.contains(key), "{made}{signed}");
         cluster.kill_agent(0)?;
         cluster.use_key(0, &machine.join("agent-n1.key"))?;
         cluster.start_agent(0)?;
