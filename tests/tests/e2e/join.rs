@@ -1,6 +1,7 @@
 //! Nodes that are added to an edge and removed from it while it runs, and such whose keys count no more.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Output;
 use std::time::Duration;
 
@@ -377,6 +378,11 @@ fn as_operator(cluster: &Cluster, words: &[&str]) -> Result<String> {
     Ok(shown(&output))
 }
 
+/// How often the first node's agent has told of a connection.
+fn connections(cluster: &Cluster) -> Result<usize> {
+    Ok(fs::read_to_string(cluster.log_of("agent-n1"))?.matches("edge connected edge").count())
+}
+
 #[test]
 fn a_node_whose_key_was_made_on_its_machine_is_used() -> Outcome {
     scenario(Setup::nodes(1), async |cluster| {
@@ -395,9 +401,14 @@ fn a_node_whose_key_was_made_on_its_machine_is_used() -> Outcome {
             .find(|word| word.len() == 64)
             .context("no key")?;
         ensure!(signed.contains("agent \"n1\"") && signed.contains(key), "{made}{signed}");
+        let before = connections(cluster)?;
         cluster.kill_agent(0)?;
         cluster.use_key(0, &machine.join("agent-n1.key"))?;
         cluster.start_agent(0)?;
-        until_connected(cluster, "n1").await
+        wait::until("the edge to connect to the agent with its new key", CONNECTED_WITHIN, async || {
+            ensure!(connections(cluster)? > before, "not yet");
+            Ok(())
+        })
+        .await
     })
 }
