@@ -1,7 +1,6 @@
 //! Nodes that are added to an edge and removed from it while it runs, and such whose keys count no more.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::process::Output;
 use std::time::Duration;
 
@@ -379,8 +378,8 @@ fn as_operator(cluster: &Cluster, words: &[&str]) -> Result<String> {
 }
 
 /// How often the first node's agent has told of a connection.
-fn connections(cluster: &Cluster) -> Result<usize> {
-    Ok(fs::read_to_string(cluster.log_of("agent-n1"))?.matches("edge connected edge").count())
+fn told_connections(cluster: &Cluster) -> Result<usize> {
+    Ok(std::fs::read_to_string(cluster.log_of("agent-n1"))?.matches("edge connected edge").count())
 }
 
 #[test]
@@ -401,12 +400,12 @@ fn a_node_whose_key_was_made_on_its_machine_is_used() -> Outcome {
             .find(|word| word.len() == 64)
             .context("no key")?;
         ensure!(signed.contains("agent \"n1\"") && signed.contains(key), "{made}{signed}");
-        let before = connections(cluster)?;
+        let before = told_connections(cluster)?;
         cluster.kill_agent(0)?;
         cluster.use_key(0, &machine.join("agent-n1.key"))?;
         cluster.start_agent(0)?;
         wait::until("the edge to connect to the agent with its new key", CONNECTED_WITHIN, async || {
-            ensure!(connections(cluster)? > before, "not yet");
+            ensure!(told_connections(cluster)? > before, "not yet");
             Ok(())
         })
         .await
