@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The machine sleeps for longer than a term, and its edge says nothing: when it wakes, what ran there is paused, and goes on only
-# once the edge has it go on.
+# once the edge has it go on. Before the edge is ever restarted: the one that ends gives longer terms, for two minutes.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR
 source "$PAYLOAD/tests/vm/checks/lib.sh"
