@@ -131,8 +131,7 @@ fn read_class(
     let on_node_gone = optional(section.get("on_node_gone"), |value| placement::on_node_gone(report, value));
     let node_loss =
         optional(section.get("node_loss"), |value| values::time_or_never(report, value, &NODE_LOSS_BOUNDS));
-    let manual_start = section.get("manual_start");
-    let manual_start = optional(manual_start, |value| values::boolean(report, value));
+    let manual_start = optional(section.get("manual_start"), |value| values::boolean(report, value));
     let capabilities = optional(section.get("capabilities"), |value| capabilities(report, value));
     let required_ports = optional(section.get("required_ports"), |value| ports(report, value));
     let ping_endpoint = optional(section.get("ping_endpoint"), |value| ping_endpoint(report, value));
@@ -141,8 +140,7 @@ fn read_class(
     let has_hooks = section.get("hooks").is_some();
     let callbacks = section.get("callbacks");
     let callbacks = optional(callbacks, |value| trigger::callbacks(report, value, has_hooks));
-    let durations = durations(report, section);
-    let durations = durations?;
+    let durations = durations(report, section)?;
     Some(ClassManifest {
         name: name?,
         image: image?,

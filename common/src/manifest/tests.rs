@@ -60,6 +60,19 @@ class = "Hello"
 object = "the only one"
 "#;
 
+/// The times of a class, of a file or of a specification.
+macro_rules! times {
+    ($class:ident) => {
+        [
+            $class.sleep_after.time().unwrap(),
+            $class.start_timeout,
+            $class.port_timeout,
+            $class.stop_grace,
+            $class.wake_grace,
+        ]
+    };
+}
+
 #[test]
 fn the_smallest_file_has_the_defaults() {
     let manifest = parse(SMALLEST).unwrap();
@@ -68,14 +81,7 @@ fn the_smallest_file_has_the_defaults() {
     assert_eq!(class.image.position, Position { line: 5, column: 9 });
     assert_eq!(Some(class.resources), Resources::of_type("lite"));
     assert_eq!((class.max_instances, &class.entrypoint), (None, &None));
-    let times = [
-        class.sleep_after.time().unwrap(),
-        class.start_timeout,
-        class.port_timeout,
-        class.stop_grace,
-        class.wake_grace,
-    ];
-    assert_eq!(times.map(|time| time.as_secs()), [600, 8, 20, 900, 30]);
+    assert_eq!(times!(class).map(|time| time.as_secs()), [600, 8, 20, 900, 30]);
     assert_eq!(class.start_boost, Some(StartBoost { cpu_sixteenths: 16, at_most: Duration::from_secs(10) }));
     assert!(class.enable_internet && class.env.is_empty() && manifest.routes.is_empty());
 }
@@ -124,14 +130,7 @@ fn a_full_file_becomes_an_app() {
     assert!(!disk_in_memory);
     assert_eq!((cpu_sixteenths, memory_bytes, disk_bytes), (4, 512 << 20, 1_000_000_000));
     assert_eq!((class.max_instances, class.default_port), (Some(10), Some(8080)));
-    let times = [
-        class.sleep_after.time().unwrap(),
-        class.start_timeout,
-        class.port_timeout,
-        class.stop_grace,
-        class.wake_grace,
-    ];
-    assert_eq!(times.map(|time| time.as_millis()), [90_000, 1_500, 2_500, 0, 5_000]);
+    assert_eq!(times!(class).map(|time| time.as_millis()), [90_000, 1_500, 2_500, 0, 5_000]);
     assert_eq!(class.recipe.entrypoint.as_deref(), Some(&["/app/hello".to_owned(), "--loud".to_owned()][..]));
     assert_eq!(class.recipe.env.get("GREETING").map(String::as_str), Some("hi"));
     assert_eq!(spec.routes[0].object, NameSource::PathParameter("id".into()));
