@@ -108,8 +108,9 @@ impl LinkHandle {
         if let Command::Start(start) = &command {
             self.unsettled.begin(start.instance);
         }
-        if self.commands.send(command).is_err() {
+        if let Err(mpsc::error::SendError(command)) = self.commands.send(command) {
             tracing::debug!(node = %self.node, "the edge stops or the node was removed: order dropped");
+            carried_out(&command, &self.nodes, &self.node);
         }
     }
 
@@ -206,6 +207,13 @@ pub(crate) struct Dependencies {
     pub(crate) unread: Arc<Unread>,
 }
 
+/// A link that has ended sends nothing: the loss of its node is carried out with that. Without, the next link would wait for it for ever.
+fn carried_out(command: &Command, nodes: &Nodes, node: &NodeId) {
+    if matches!(command, Command::Lost) {
+        nodes.loss_carried_out(node);
+    }
+}
+
 impl Link {
     pub(crate) fn new(dependencies: Dependencies) -> (Self, LinkHandle) {
         let Dependencies { node, place, introduction, endpoint, config, data_config, nodes, objects, .. } =
@@ -248,8 +256,17 @@ impl Link {
         (link, handle)
     }
 
-    /// Keeps the connection up until the edge stops, or the node is removed.
+    /// Keeps the connection up until the edge stops, or the node is removed or has another link.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        self.keep_up(stop).await;
+        // From here on this sends nothing.
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            carried_out(&command, &self.nodes, &self.node);
+        }
+    }
+
+    async fn keep_up(&mut self, stop: CancellationToken) {
         let mut backoff = BACKOFF.0;
         let mut unreached = Unreached::default();
         while !stop.is_cancelled() {
